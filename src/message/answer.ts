@@ -1,0 +1,52 @@
+import type { Incoming } from "./incoming.ts"
+import type { Rejected } from "./request.ts"
+
+/**
+ * What became of a request. `done`: the portal did it. `refused`: the portal said no and did nothing. `unknown`: nobody
+ * knows whether it was done. `rejected`: the bridge could not send it.
+ */
+export type OutcomeWord = "done" | "refused" | "unknown" | "rejected"
+
+/** An answer on its way to the answer queue. */
+export interface Answer {
+  readonly outcome: OutcomeWord
+  /** JSON: the portal's own bytes, or an error of the bridge in the same form. */
+  readonly body: Uint8Array
+  /** HTTP status of the portal, where there was one. */
+  readonly status: number | undefined
+  /** How often the request was sent. */
+  readonly attempts: number
+  /** Answered from memory: the same request had been answered before. */
+  readonly replayed?: true
+}
+
+/** Properties and headers of the answer to a message; message_id is the producer's, unchanged. */
+export const envelope = (answer: Answer, incoming: Incoming, method: string | undefined) => ({
+  messageId: incoming.messageId,
+  correlationId: incoming.correlationId ?? incoming.messageId,
+  headers: {
+    "x-b24rmq-outcome": answer.outcome,
+    "x-b24rmq-attempts": answer.attempts,
+    ...(answer.status === undefined ? {} : { "x-b24rmq-status": answer.status }),
+    ...(method === undefined ? {} : { "x-b24rmq-method": method }),
+    ...(answer.replayed ? { "x-b24rmq-replayed": true } : {})
+  }
+})
+
+/** An error of the bridge in the form of the portal's own errors (`error`, `error_description`). */
+export const ownError = (code: string, description: string) =>
+  Buffer.from(JSON.stringify({ error: code, error_description: description }))
+
+export const rejection = (rejected: Rejected): Answer => ({
+  outcome: "rejected",
+  body: ownError(rejected.code, rejected.description),
+  status: undefined,
+  attempts: 0
+})
+
+/** Stands for an answer that no message of the broker can hold, or that is longer than allowed. */
+export const tooLarge = (status: number) =>
+  ownError(
+    "B24RMQ_ANSWER_TOO_LARGE",
+    `The portal answered with HTTP ${status}, but its answer is too large to be passed on. The request is not sent again for it. Ask for less at once (select, filter, start), or raise B24RMQ_MAX_ANSWER if the broker takes larger messages.`
+  )

@@ -1,0 +1,127 @@
+import { Context, Duration, Effect, Layer, Redacted } from "effect"
+import { rootCertificates } from "node:tls"
+import type { Request } from "../message/request.ts"
+import { Settings } from "../settings.ts"
+import { judge, moved, type Outcome, oversized, provesLife, Unavailable, Unknown } from "./outcome.ts"
+
+/** What one call needs to know of a request. */
+export type Call = Pick<Request, "method" | "user" | "token" | "body">
+
+/** The one place that speaks HTTP with the portal. No address, and so no token, ever leaves it. */
+export class Portal extends Context.Service<
+  Portal,
+  {
+    /** Sends a call once. Total: however it ends, it ends as an Outcome. An interrupted call is given up. */
+    readonly call: (call: Call) => Effect.Effect<Outcome>
+    /** Asks `server.time` without a credential. True if anything that a portal would say comes back. */
+    readonly probe: Effect.Effect<boolean>
+  }
+>()("b24rmq/Portal") {
+  static readonly layer = Layer.effect(
+    Portal,
+    Effect.suspend(() => open)
+  )
+}
+
+/** How much longer than the portal's own limit a call is waited for: giving up early makes a slow success unknown. */
+const patience = Duration.seconds(10)
+
+const probeLimit = Duration.seconds(10)
+const noParameters = Buffer.from("{}")
+
+/** Codes of `fetch` on Bun that mean: no byte of the request left. All others leave it open whether it was executed. */
+const notSent = new Set([
+  "ECONNREFUSED",
+  "ENOTFOUND",
+  "EAI_AGAIN",
+  "EAI_FAIL",
+  "EAI_NODATA",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+  "ENETDOWN",
+  "EPROTO",
+  "ERR_PROXY_TUNNEL",
+  "ERR_TLS_CERT_ALTNAME_INVALID",
+  "DEPTH_ZERO_SELF_SIGNED_CERT",
+  "SELF_SIGNED_CERT_IN_CHAIN",
+  "UNABLE_TO_GET_ISSUER_CERT",
+  "UNABLE_TO_GET_ISSUER_CERT_LOCALLY",
+  "UNABLE_TO_VERIFY_LEAF_SIGNATURE",
+  "CERT_HAS_EXPIRED",
+  "CERT_NOT_YET_VALID",
+  "CERT_REVOKED",
+  "CERT_UNTRUSTED"
+])
+
+/** Only the code is kept of an error: message and other fields of `fetch` errors hold the address, with the token. */
+const failed = (cause: unknown): Outcome => {
+  const code = typeof cause === "object" && cause !== null && "code" in cause ? String(cause.code) : "no answer"
+  return notSent.has(code)
+    ? Unavailable({ reason: code, alarm: undefined })
+    : Unknown({ reason: code, status: undefined, silent: true, timedOut: false })
+}
+
+/**
+ * Reads a body; undefined if it has more than `limit` bytes. A compressed one may grow while it is read, so that only
+ * the length of a plain one can be trusted.
+ */
+const readBody = async (response: Response, limit: number): Promise<Uint8Array | undefined> => {
+  const length = response.headers.get("content-length")
+  if (length !== null && !response.headers.has("content-encoding") && Number(length) <= limit) return response.bytes()
+  const parts: Array<Uint8Array> = []
+  let size = 0
+  for await (const part of response.body ?? []) {
+    size += part.length
+    if (size > limit) return undefined // leaving the loop cancels the stream
+    parts.push(part)
+  }
+  return Buffer.concat(parts)
+}
+
+const skipsProxy = (host: string, entries: ReadonlyArray<string>) =>
+  entries.some((entry) => {
+    const name = entry.replace(/^\*?\./, "")
+    return entry === "*" || host === name || host.endsWith(`.${name}`)
+  })
+
+const open = Effect.gen(function* () {
+  const settings = yield* Settings
+  const base = settings.b24Rest
+  const limit = settings.maxAnswer
+  const deadline = Duration.sum(settings.portalLimit, patience)
+  const proxy = Redacted.value(settings.proxy)
+  const init = {
+    method: "POST",
+    // A redirected POST would become a GET without its parameters (bitrix24/b24restdocs: change-domen.md).
+    redirect: "manual",
+    headers: { "content-type": "application/json", accept: "application/json", "user-agent": "B24RMQ" },
+    // Bun ends a silent fetch after five minutes by itself; the deadline here is ours.
+    timeout: false,
+    ...(settings.authorities.length === 0 ? {} : { tls: { ca: [...rootCertificates, ...settings.authorities] } }),
+    proxy: base.protocol === "https:" && proxy !== "" && !skipsProxy(base.hostname, settings.noProxy) ? proxy : ""
+  } satisfies BunFetchRequestInit & { timeout: boolean }
+
+  const send = async (address: string, body: Uint8Array, signal: AbortSignal): Promise<Outcome> => {
+    const response = await fetch(address, { ...init, body, signal })
+    const { status } = response
+    if (status >= 300 && status < 400) return moved(status, response.headers.get("location"))
+    const answer = await readBody(response, limit)
+    return answer === undefined ? oversized(status) : judge(status, answer)
+  }
+
+  const ask = (address: string, body: Uint8Array, within: Duration.Duration): Effect.Effect<Outcome> =>
+    Effect.tryPromise({ try: (signal) => send(address, body, signal), catch: failed }).pipe(
+      Effect.catch(Effect.succeed),
+      Effect.timeoutOrElse({
+        duration: within,
+        orElse: () =>
+          Effect.succeed(Unknown({ reason: "no answer in time", status: undefined, silent: true, timedOut: true }))
+      })
+    )
+
+  return Portal.of({
+    call: ({ method, user, token, body }) =>
+      ask(`${base.href}${user}/${Redacted.value(token)}/${method}`, body, deadline),
+    probe: Effect.map(ask(`${base.href}server.time`, noParameters, Duration.min(probeLimit, deadline)), provesLife)
+  })
+})

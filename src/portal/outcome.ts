@@ -1,0 +1,146 @@
+import { Data } from "effect"
+import { ownError, tooLarge } from "../message/answer.ts"
+
+/** What one call to the portal came to. No other way for a call to end exists. */
+export type Outcome = Data.TaggedEnum<{
+  /** The portal did it. `body` is its answer, unchanged. */
+  Done: { readonly status: number; readonly body: Uint8Array }
+  /** The portal said no, and did nothing. `alarm` names a refusal that a person has to look at. */
+  Refused: { readonly status: number; readonly body: Uint8Array; readonly code: string; readonly alarm: Alarm | undefined }
+  /** Not executed: too many requests (`portal`), or this method of this credential ran too long (`method`). */
+  Limited: { readonly scope: "portal" | "method" }
+  /** Not executed: the portal could not be reached, or refuses everybody. `reason` is a word or an error code. */
+  Unavailable: { readonly reason: string; readonly alarm: Alarm | undefined }
+  /**
+   * May have been executed. `silent`: no JSON came, so the portal itself is in question. `timedOut`: the deadline ended
+   * the wait.
+   */
+  Unknown: { readonly reason: string; readonly status: number | undefined; readonly silent: boolean; readonly timedOut: boolean }
+}>
+
+export type Alarm = "credential" | "account"
+
+export const { Done, Refused, Limited, Unavailable, Unknown, $match: matchOutcome } = Data.taggedEnum<Outcome>()
+
+type Reaction = "refused" | "credential" | "account" | "rate" | "operating" | "unknown" | "done"
+
+/**
+ * The codes that mean more than "refused". The two revisions of the vendor's page
+ * (bitrix24/b24restdocs:_includes/system-errors.md) disagree on statuses, so the code decides. Codes that are not here
+ * belong to methods, which check before they act: refused.
+ */
+const catalogue: Readonly<Record<string, Reaction>> = {
+  QUERY_LIMIT_EXCEEDED: "rate",
+  OPERATION_TIME_LIMIT: "operating",
+  BITRIX_REST_V3_EXCEPTION_RATELIMITEXCEPTION: "operating",
+  OVERLOAD_LIMIT: "account",
+  PORTAL_DELETED: "account",
+  NO_AUTH_FOUND: "credential",
+  INVALID_CREDENTIALS: "credential",
+  authorization_error: "credential",
+  expired_token: "credential",
+  invalid_token: "credential",
+  APPLICATION_NOT_FOUND: "credential",
+  INTERNAL_SERVER_ERROR: "unknown",
+  ERROR_UNEXPECTED_ANSWER: "unknown",
+  BITRIX_REST_V3_EXCEPTION_INTERNAL_INTERNALEXCEPTION: "unknown",
+  // The method ran; only its result could not be written as JSON (bitrix-core-business:modules/rest, rest.php).
+  WRONG_ENCODING: "done"
+}
+
+/** The only code whose text must be read: the portal's plan has no REST, or this one entity is out of bounds. */
+const tariff = /commercial plan|by subscription|REST.*(plan|subscription)/i
+
+const reactionTo = (status: number, code: string, text: string): Reaction => {
+  const known = catalogue[code]
+  if (known !== undefined) return known
+  if (code === "ACCESS_DENIED" && tariff.test(text)) return "account"
+  if (code === "ERROR_CORE" && status >= 500) return "unknown"
+  if (code === "INVALID_REQUEST" && /https/i.test(text)) return "credential"
+  // A gateway in front of the portal may speak JSON too; only the portal's own codes prove that nothing ran.
+  return status >= 500 ? "unknown" : "refused"
+}
+
+type Json = Readonly<Record<string, unknown>>
+
+const isMap = (value: unknown): value is Json => typeof value === "object" && value !== null && !Array.isArray(value)
+
+/** Code and text of an error in either form: `{error, error_description}`, or `{error: {code, message}}` of REST 3.0. */
+const errorOf = (answer: Json): { code: string; text: string } | undefined => {
+  const { error } = answer
+  if (isMap(error)) return { code: String(error.code ?? ""), text: String(error.message ?? "") }
+  if (typeof error === "string" || typeof error === "number") {
+    return { code: String(error), text: String(answer.error_description ?? "") }
+  }
+  return undefined
+}
+
+const parse = (text: string): unknown => {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
+
+/**
+ * Reads an answer: the error code before the status, and the body before both, for an error may come with status 200,
+ * and a body that was cut short is no answer at all.
+ */
+export const judge = (status: number, body: Uint8Array): Outcome => {
+  const answer = parse(Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString("utf8"))
+  if (typeof answer !== "object" || answer === null) return notJson(status)
+  const error = isMap(answer) ? errorOf(answer) : undefined
+  if (error === undefined) {
+    if (status < 400) return Done({ status, body })
+    // Not the form of a portal's error: something in front of it speaks.
+    return status >= 500
+      ? Unknown({ reason: `HTTP ${status}`, status, silent: true, timedOut: false })
+      : Refused({ status, body, code: "", alarm: undefined })
+  }
+  const { code, text } = error
+  switch (reactionTo(status, code, text)) {
+    case "done":
+      return Done({ status, body })
+    case "refused":
+      return Refused({ status, body, code, alarm: undefined })
+    case "credential":
+      return Refused({ status, body, code, alarm: "credential" })
+    case "account":
+      return Unavailable({ reason: code, alarm: "account" })
+    case "rate":
+      return Limited({ scope: "portal" })
+    case "operating":
+      return Limited({ scope: "method" })
+    case "unknown":
+      return Unknown({ reason: code, status, silent: false, timedOut: false })
+  }
+}
+
+const refusedSize = ownError(
+  "B24RMQ_REQUEST_TOO_LARGE",
+  "The portal's web server refuses a request of this size. Nothing was executed."
+)
+
+/** Without JSON only two statuses prove that nothing ran: the web server itself refused the size. */
+const notJson = (status: number): Outcome =>
+  status === 413 || status === 414
+    ? Refused({ status, body: refusedSize, code: "B24RMQ_REQUEST_TOO_LARGE", alarm: undefined })
+    : Unknown({ reason: `HTTP ${status} without JSON`, status, silent: true, timedOut: false })
+
+/** A redirect: nothing ran there and nothing may follow it. Renamed portals say so (b24restdocs: change-domen.md). */
+export const moved = (status: number, location: string | null): Outcome => {
+  const host = URL.parse(location ?? "")?.host
+  return Unavailable({ reason: `HTTP ${status}, moved${host === undefined ? "" : ` to ${host}: change B24REST`}`, alarm: "account" })
+}
+
+/** The answer has more bytes than may be passed on. What it said is not known, but its status is. */
+export const oversized = (status: number): Outcome => {
+  if (status >= 500) return Unknown({ reason: `HTTP ${status}, too large to read`, status, silent: true, timedOut: false })
+  const body = tooLarge(status)
+  return status < 400 ? Done({ status, body }) : Refused({ status, body, code: "", alarm: undefined })
+}
+
+/** True if the portal itself spoke. `Unavailable` is a portal that refuses everybody: as good as away. */
+export const provesLife = (outcome: Outcome): boolean =>
+  outcome._tag === "Unknown" ? !outcome.silent : outcome._tag !== "Unavailable"

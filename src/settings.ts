@@ -1,0 +1,408 @@
+import {
+  Context,
+  Data,
+  Duration,
+  Effect,
+  FileSystem,
+  Layer,
+  MutableRef,
+  Option,
+  Result,
+  Schema,
+  SchemaTransformation
+} from "effect"
+import { isIPv4 } from "node:net"
+
+/** One row of the table: all that a person may want to know of a setting, and how its text is read. */
+interface Row<A> {
+  readonly name: string
+  /** Other spellings that are accepted; the first that is set wins. */
+  readonly also?: ReadonlyArray<string>
+  /** The text that stands for an absent setting. A row without it is required. */
+  readonly standard?: string
+  readonly unit?: string
+  /** The value may hold a secret: it is never printed, and it may come from a file. */
+  readonly secret?: true
+  readonly schema: Schema.Codec<A, string>
+  readonly expects: string
+  /** A better explanation for a mistake that people really make. */
+  readonly hint?: (text: string) => string | undefined
+  readonly en: string
+  readonly ru: string
+}
+
+const row = <A>(row: Row<A>): Row<A> => row
+
+/** True for a host that never leaves this machine. */
+export const isLoopback = (host: string) =>
+  host === "localhost" || host === "[::1]" || (isIPv4(host) && host.startsWith("127."))
+
+const brokerUrl = Schema.RedactedFromValue(
+  Schema.String.check(
+    Schema.makeFilter((text) => {
+      const url = URL.parse(text)
+      return (url?.protocol === "amqp:" || url?.protocol === "amqps:") && url.hostname !== ""
+    })
+  )
+)
+
+const webhook = /\/rest\/(?:api\/)?(\d+)\/[A-Za-z0-9]+/
+
+const restUrl = Schema.URLFromString.check(
+  Schema.makeFilter(
+    (url) =>
+      (url.protocol === "https:" || url.protocol === "http:") &&
+      !webhook.test(url.pathname) &&
+      url.username + url.password + url.search + url.hash === ""
+  )
+)
+
+const whole = (minimum: number, maximum: number) =>
+  Schema.FiniteFromString.check(Schema.isInt(), Schema.isBetween({ minimum, maximum }))
+
+const seconds = (minimum: number, maximum: number) =>
+  whole(minimum, maximum).pipe(
+    Schema.decodeTo(
+      Schema.Duration,
+      SchemaTransformation.transform({ decode: Duration.seconds, encode: Duration.toSeconds })
+    )
+  )
+
+const yesNo = Schema.Literals(["yes", "no"]).pipe(
+  Schema.decodeTo(
+    Schema.Boolean,
+    SchemaTransformation.transform({ decode: (word) => word === "yes", encode: (on) => (on ? "yes" : "no") })
+  )
+)
+
+const names = Schema.String.pipe(
+  Schema.decodeTo(
+    Schema.Array(Schema.String),
+    SchemaTransformation.transform<ReadonlyArray<string>, string>({
+      decode: (text) => text.split(",").map((name) => name.trim()).filter((name) => name !== ""),
+      encode: (list) => list.join(",")
+    })
+  )
+)
+
+// A queue name travels as an AMQP short string: 255 bytes at most.
+const queueName = Schema.NonEmptyString.check(Schema.makeFilter((text) => Buffer.byteLength(text) <= 255))
+
+const MiB = 1024 * 1024
+
+const table = {
+  ampqUrl: row({
+    name: "AMPQURL",
+    also: ["AMQPURL"],
+    secret: true,
+    schema: brokerUrl,
+    expects: "amqp://USER:PASSWORD@HOST:5672/VHOST or amqps://...",
+    hint: (text) =>
+      /^amqps?:\/\/[^/]*[#?]/.test(text) ? "special characters of the password must be percent-encoded" : undefined,
+    en: "Address of RabbitMQ. `AMQPURL` is accepted too.",
+    ru: "Адрес RabbitMQ. Имя `AMQPURL` тоже принимается."
+  }),
+  b24Rest: row({
+    name: "B24REST",
+    secret: true,
+    schema: restUrl,
+    expects: "https://HOST/rest/ (or https://HOST/rest/api/ for REST 3.0)",
+    hint: (text) =>
+      webhook.test(text)
+        ? "this is a whole webhook address: leave only the part up to /rest/; the user id and the token travel in the headers user and token of each message"
+        : undefined,
+    en: "REST address of the portal, without user and token, with or without the last slash.",
+    ru: "Адрес REST портала без пользователя и токена, с последней косой чертой или без неё."
+  }),
+  ampqIn: row({
+    name: "AMPQIN",
+    standard: "bitrix24in",
+    schema: queueName,
+    expects: "the name of a queue, 255 bytes at most",
+    en: "Queue that requests come from.",
+    ru: "Очередь, из которой берутся запросы."
+  }),
+  ampqOut: row({
+    name: "AMPQOUT",
+    standard: "bitrix24out",
+    schema: queueName,
+    expects: "the name of a queue, 255 bytes at most",
+    en: "Queue that answers go to.",
+    ru: "Очередь, в которую кладутся ответы."
+  }),
+  declare: row({
+    name: "B24RMQ_DECLARE",
+    standard: "yes",
+    schema: yesNo,
+    expects: "yes or no",
+    en: "Declare a missing queue (durable). Queues that exist are never changed.",
+    ru: "Создавать недостающую очередь (durable). Существующие очереди не меняются."
+  }),
+  concurrency: row({
+    name: "B24RMQ_CONCURRENCY",
+    standard: "16",
+    unit: "calls",
+    schema: whole(1, 1000),
+    expects: "a whole number from 1 to 1000",
+    en: "Calls to the portal in flight at most. Halved by itself while the portal fails, then raised again.",
+    ru: "Сколько вызовов портала идёт одновременно, самое большее. При сбоях портала само уменьшается вдвое, затем растёт обратно."
+  }),
+  prefetch: row({
+    name: "B24RMQ_PREFETCH",
+    standard: "100",
+    unit: "messages",
+    schema: whole(1, 1000),
+    expects: "a whole number from 1 to 1000",
+    en: "Requests taken from the queue and not yet answered, at most.",
+    ru: "Сколько запросов взято из очереди и ещё не отвечено, самое большее."
+  }),
+  portalLimit: row({
+    name: "B24RMQ_PORTAL_LIMIT",
+    standard: "60",
+    unit: "s",
+    schema: seconds(1, 3600),
+    expects: "a whole number of seconds from 1 to 3600",
+    en: "How long the portal itself runs a request at most (cloud: 60). The bridge waits 10 s longer, so that a slow success is not taken for a failure.",
+    ru: "Сколько самое большее сам портал выполняет запрос (облако: 60). Мост ждёт на 10 с дольше, чтобы медленный успех не посчитать неудачей."
+  }),
+  hold: row({
+    name: "B24RMQ_HOLD",
+    standard: "1200",
+    unit: "s",
+    schema: seconds(1, 86_400),
+    expects: "a whole number of seconds from 1 to 86400",
+    en: "How long requests are held while the portal is away, before they are returned to the queue. Keep it below the broker's acknowledgement limit (`consumer_timeout`, 1800 s by default).",
+    ru: "Сколько запросы удерживаются, пока портал недоступен, прежде чем вернуться в очередь. Должно быть меньше предела брокера на подтверждение (`consumer_timeout`, обычно 1800 с)."
+  }),
+  drain: row({
+    name: "B24RMQ_DRAIN",
+    standard: "75",
+    unit: "s",
+    schema: seconds(0, 3600),
+    expects: "a whole number of seconds from 0 to 3600",
+    en: "How long a stop waits for calls in flight. Keep it below `TimeoutStopSec` of systemd.",
+    ru: "Сколько остановка ждёт вызовы, которые уже идут. Должно быть меньше `TimeoutStopSec` systemd."
+  }),
+  maxRequest: row({
+    name: "B24RMQ_MAX_REQUEST",
+    standard: String(15 * MiB),
+    unit: "bytes",
+    schema: whole(1024, 128 * MiB),
+    expects: "a whole number of bytes from 1024 to 134217728",
+    en: "Longest body of a request.",
+    ru: "Самое длинное тело запроса."
+  }),
+  maxAnswer: row({
+    name: "B24RMQ_MAX_ANSWER",
+    standard: String(15 * MiB),
+    unit: "bytes",
+    schema: whole(1024, 128 * MiB),
+    expects: "a whole number of bytes from 1024 to 134217728",
+    en: "Longest answer of the portal that is passed on. RabbitMQ 4 refuses messages above 16 MiB.",
+    ru: "Самый длинный ответ портала, который передаётся дальше. RabbitMQ 4 отвергает сообщения больше 16 МиБ."
+  }),
+  ownReads: row({
+    name: "B24RMQ_READS",
+    standard: "",
+    schema: names,
+    expects: "method names separated by commas; a star at the end stands for any ending",
+    en: "Self-written methods that only read, for example `erp.order.find,erp.report.*`: they may be repeated when it is unknown whether they ran.",
+    ru: "Собственные методы, которые только читают, например `erp.order.find,erp.report.*`: их можно повторить, когда неизвестно, выполнились ли они."
+  }),
+  ca: row({
+    name: "B24RMQ_CA",
+    standard: "",
+    schema: Schema.String,
+    expects: "a readable PEM file",
+    en: "PEM file with further certificate authorities, trusted for the broker and the portal besides the usual ones.",
+    ru: "Файл PEM с дополнительными удостоверяющими центрами, которым доверяют и для брокера, и для портала наряду с обычными."
+  }),
+  allowHttp: row({
+    name: "B24RMQ_ALLOW_HTTP",
+    standard: "no",
+    schema: yesNo,
+    expects: "yes or no",
+    en: "Allow `http://` for a portal that is not on this machine: tokens then travel in the clear.",
+    ru: "Разрешить `http://` для портала не на этой машине: токены тогда идут открытым текстом."
+  }),
+  proxy: row({
+    name: "HTTPS_PROXY",
+    also: ["https_proxy"],
+    standard: "",
+    secret: true,
+    schema: Schema.RedactedFromValue(
+      Schema.String.check(Schema.makeFilter((text) => text === "" || /^https?:$/.test(URL.parse(text)?.protocol ?? "")))
+    ),
+    expects: "http://HOST:PORT or http://USER:PASSWORD@HOST:PORT",
+    en: "Proxy for calls to a portal on `https://`. The connection to RabbitMQ is always direct.",
+    ru: "Прокси для вызовов портала по `https://`. Соединение с RabbitMQ всегда прямое."
+  }),
+  noProxy: row({
+    name: "NO_PROXY",
+    also: ["no_proxy"],
+    standard: "",
+    schema: names,
+    expects: "host names separated by commas",
+    en: "Hosts that are reached without the proxy; `example.com` and `.example.com` cover subdomains, `*` all.",
+    ru: "Узлы, к которым идут без прокси; `example.com` и `.example.com` охватывают поддомены, `*` все."
+  }),
+  log: row({
+    name: "B24RMQ_LOG",
+    standard: "auto",
+    schema: Schema.Literals(["auto", "logfmt", "json"]),
+    expects: "auto, logfmt or json",
+    en: "Form of the log: `auto` is logfmt on a terminal, JSON elsewhere.",
+    ru: "Вид журнала: `auto` значит logfmt на терминале и JSON в остальных случаях."
+  }),
+  logLevel: row({
+    name: "B24RMQ_LOG_LEVEL",
+    standard: "info",
+    schema: Schema.Literals(["debug", "info", "warn", "error"]),
+    expects: "debug, info, warn or error",
+    en: "`debug` adds a line per request.",
+    ru: "`debug` добавляет строку на каждый запрос."
+  })
+}
+
+type Table = typeof table
+type Values = { readonly [K in keyof Table]: Table[K] extends Row<infer A> ? A : never }
+
+/** What may change while the bridge runs; read at each use, never copied. */
+export interface Live {
+  readonly concurrency: number
+}
+
+/** The settings as read at the start. */
+export class Settings extends Context.Service<
+  Settings,
+  Values & {
+    /** PEM texts of the further certificate authorities. */
+    readonly authorities: ReadonlyArray<string>
+    readonly live: MutableRef.MutableRef<Live>
+  }
+>()("b24rmq/Settings") {
+  /** Reads the environment of this process. */
+  static readonly layer = Layer.effect(
+    Settings,
+    Effect.suspend(() => readSettings(process.env)).pipe(Effect.tap(() => Effect.sync(hideProxies)))
+  )
+}
+
+/** `fetch` on Bun obeys these by itself, even towards this machine; the table alone decides who goes through a proxy. */
+const hideProxies = () => {
+  for (const name of ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"]) {
+    delete process.env[name]
+    delete process.env[name.toLowerCase()]
+  }
+}
+
+/** One or more settings are missing or wrong; `problems` has a line for each, without secrets. */
+export class SettingsWrong extends Data.TaggedError("SettingsWrong")<{ readonly problems: ReadonlyArray<string> }> {
+  override get message() {
+    return this.problems.join("\n")
+  }
+}
+
+type Environment = Readonly<Record<string, string | undefined>>
+type Found = { readonly name: string; readonly text: string }
+
+/**
+ * Where a setting's text comes from: the variable, else the file that NAME_FILE names, else a credential that systemd
+ * laid down for this service. An empty text counts as absent. Fails with a line for the person.
+ */
+const look = Effect.fnUntraced(function* (env: Environment, row: Row<unknown>): Effect.fn.Return<
+  Option.Option<Found>,
+  string,
+  FileSystem.FileSystem
+> {
+  const files = yield* FileSystem.FileSystem
+  for (const name of [row.name, ...(row.also ?? [])]) {
+    const text = env[name]
+    if (text !== undefined && text !== "") return Option.some({ name, text })
+    if (row.secret === undefined) continue
+    const file = env[`${name}_FILE`]
+    const credential = env.CREDENTIALS_DIRECTORY && `${env.CREDENTIALS_DIRECTORY}/${name}`
+    if (file !== undefined && file !== "") {
+      const read = yield* files
+        .readFileString(file)
+        .pipe(Effect.mapError(() => `${name}_FILE: the file ${file} cannot be read; check that it exists and its rights`))
+      return Option.some({ name, text: read.trim() })
+    }
+    if (credential && (yield* files.exists(credential).pipe(Effect.orElseSucceed(() => false)))) {
+      const read = yield* files
+        .readFileString(credential)
+        .pipe(Effect.mapError(() => `${name}: the credential ${credential} cannot be read`))
+      return Option.some({ name, text: read.trim() })
+    }
+  }
+  return Option.none()
+})
+
+const readRow = Effect.fnUntraced(function* (env: Environment, row: Row<unknown>) {
+  const found = yield* look(env, row)
+  if (Option.isNone(found) && row.standard === undefined) {
+    return yield* Effect.fail(`${row.name}: not set; expected ${row.expects}`)
+  }
+  const { name, text } = Option.getOrElse(found, () => ({ name: row.name, text: row.standard ?? "" }))
+  const decoded = Schema.decodeResult(row.schema)(text)
+  if (Result.isSuccess(decoded)) return decoded.success
+  const shown = row.secret ? "a text that is not shown here" : JSON.stringify(text)
+  const hint = row.hint?.(text)
+  return yield* Effect.fail(`${name}: read ${shown}; expected ${row.expects}${hint ? `; ${hint}` : ""}`)
+})
+
+const readAuthorities = Effect.fnUntraced(function* (path: string) {
+  if (path === "") return []
+  const files = yield* FileSystem.FileSystem
+  const pem = yield* files.readFileString(path).pipe(Effect.orElseSucceed(() => ""))
+  if (pem.includes("-----BEGIN CERTIFICATE-----")) return [pem]
+  return yield* Effect.fail(`B24RMQ_CA: read ${JSON.stringify(path)}; expected a readable PEM file with certificates`)
+})
+
+const together = (settings: Values): ReadonlyArray<string> => {
+  const problems: Array<string> = []
+  if (settings.ampqIn === settings.ampqOut) {
+    problems.push(
+      `AMPQOUT: read ${JSON.stringify(settings.ampqOut)}, which is also AMPQIN; expected another queue, or each answer would come back as a request`
+    )
+  }
+  if (settings.b24Rest.protocol === "http:" && !isLoopback(settings.b24Rest.hostname) && !settings.allowHttp) {
+    problems.push(
+      `B24REST: read an http:// address of ${settings.b24Rest.hostname}; expected https://, for tokens would travel in the clear; B24RMQ_ALLOW_HTTP=yes allows it all the same`
+    )
+  }
+  return problems
+}
+
+/** Reads every setting of the table from an environment; fails with all problems at once. */
+export const readSettings = Effect.fnUntraced(function* (env: Environment): Effect.fn.Return<
+  Settings["Service"],
+  SettingsWrong,
+  FileSystem.FileSystem
+> {
+  const read = yield* Effect.forEach(Object.entries(table), ([key, row]) =>
+    Effect.map(Effect.result(readRow(env, row as Row<unknown>)), (result) => [key, result] as const)
+  )
+  const problems = read.flatMap(([, result]) => (Result.isFailure(result) ? [result.failure] : []))
+  if (problems.length > 0) return yield* new SettingsWrong({ problems })
+  const values = Object.fromEntries(read.map(([key, result]) => [key, Result.getOrThrow(result)])) as Values
+  const authorities = yield* Effect.result(readAuthorities(values.ca))
+  const wrong = [...together(values), ...(Result.isFailure(authorities) ? [authorities.failure] : [])]
+  if (wrong.length > 0) return yield* new SettingsWrong({ problems: wrong })
+  const pathname = values.b24Rest.pathname.endsWith("/") ? values.b24Rest.pathname : `${values.b24Rest.pathname}/`
+  return {
+    ...values,
+    b24Rest: new URL(pathname, values.b24Rest),
+    authorities: Result.getOrElse(authorities, () => []),
+    live: MutableRef.make<Live>({ concurrency: values.concurrency })
+  }
+})
+
+/** The table as a person reads it: in `--help`, and in the README of either language. */
+export const describeSettings = (language: "en" | "ru") =>
+  Object.values(table).map((row: Row<unknown>) => ({
+    name: row.name,
+    standard: row.standard === undefined ? undefined : row.standard,
+    unit: row.unit,
+    meaning: row[language]
+  }))
