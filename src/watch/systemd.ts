@@ -51,7 +51,7 @@ const watchdogInterval = Config.all({
   ),
   // Not worth refusing to start: a watchdog that systemd misspelt is one that it does not expect us to feed.
   Effect.orElseSucceed(() => Option.none<number>()),
-  Effect.map(Option.map((limit) => Duration.micros(BigInt(Math.trunc(limit / 2)))))
+  Effect.map(Option.map((limit) => Duration.millis(limit / 2000)))
 )
 
 /** Bun speaks no unix datagrams, so the message goes through the library that systemd itself brings along. */
