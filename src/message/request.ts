@@ -13,6 +13,8 @@ export interface Request {
   readonly method: string
   readonly user: string
   readonly token: Redacted.Redacted<string>
+  /** Names user and token without telling the token: user id and the start of the token's digest. */
+  readonly credential: string
   /** The REST parameters: the producer's bytes, less a byte order mark; `{}` for an empty body. */
   readonly body: Uint8Array
 }
@@ -150,6 +152,7 @@ export const readRequest = (incoming: Incoming, limit: number): Result.Result<Re
     method,
     user,
     token: Redacted.make(token),
+    credential: `${user}#${hash("sha256", token).slice(0, 8)}`,
     body
   })
 }

@@ -1,0 +1,167 @@
+import { Cause, Deferred, Effect, Fiber, Option, Result, Stream, SubscriptionRef } from "effect"
+import { tell } from "../events.ts"
+import { Journal } from "../journal/journal.ts"
+import { type Answer, envelope, ownError, rejection, tooLarge } from "../message/answer.ts"
+import { readRequest, type Request } from "../message/request.ts"
+import { isRead } from "../portal/methods.ts"
+import { type Delivery, Intake } from "../queue/intake.ts"
+import { until } from "../queue/kept.ts"
+import { Outlet } from "../queue/outlet.ts"
+import { publishAgain } from "../schedules.ts"
+import { Settings } from "../settings.ts"
+import { Dispatch, type Reply } from "./dispatch.ts"
+import { inDoubt } from "./doubt.ts"
+
+/**
+ * The product: takes requests from the queue, has each one called, puts its answer into the other queue, and only then
+ * acknowledges it. Runs until it is interrupted; then what is in flight is finished within `B24RMQ_DRAIN`.
+ */
+export const bridge = Effect.gen(function* () {
+  const settings = yield* Settings
+  const intake = yield* Intake
+  const outlet = yield* Outlet
+  const journal = yield* Journal
+  const dispatch = yield* Dispatch
+
+  /** One delivery, from the queue to the queue. */
+  const journey = Effect.fnUntraced(function* (delivery: Delivery) {
+    const read = readRequest(delivery.incoming, settings.maxRequest)
+    if (Result.isFailure(read)) {
+      yield* tell("request-rejected", { message_id: delivery.incoming.messageId, code: read.failure.code })
+      if (yield* publish(delivery, rejection(read.failure), undefined)) delivery.ack()
+      return
+    }
+    const request = read.success
+    const answer = yield* answerTo(request, delivery)
+    // Without an answer it is given back: not acknowledged, it returns to the queue with its channel, in its order.
+    if (answer === undefined || !(yield* publish(delivery, answer, request.method))) return
+    yield* journal.confirmed(request, mayNotRunTwice(request, answer))
+    delivery.ack()
+    if (settings.logLevel === "debug") yield* answered(request, answer)
+  })
+
+  /** The answer to a request: remembered, awaited from a twin that is under way, or asked for. */
+  const answerTo = Effect.fnUntraced(function* (request: Request, delivery: Delivery) {
+    while (!delivery.isLost()) {
+      const known = yield* journal.recall(request)
+      if (known._tag === "Fresh") return yield* ask(request, delivery)
+      if (known._tag === "Answered") return known.confirmed ? { ...known.answer, replayed: true as const } : known.answer
+      const answer = yield* known.answer
+      if (answer !== undefined) return answer
+    }
+    return undefined
+  })
+
+  const ask = Effect.fnUntraced(function* (request: Request, delivery: Delivery) {
+    const reply = yield* dispatch.ask({ request, isRead: isReading(request), isLost: delivery.isLost })
+    if (reply._tag === "NotSent") {
+      yield* journal.withdraw(request)
+      return undefined
+    }
+    const answer = answerFrom(request, reply)
+    yield* journal.settle(request, answer)
+    if (answer.outcome === "unknown") {
+      yield* tell("outcome-unknown", { message_id: request.messageId, method: request.method, user: request.user })
+    }
+    return answer
+  })
+
+  const answerFrom = (request: Request, { outcome, attempts }: Extract<Reply, { _tag: "Sent" }>): Answer => {
+    switch (outcome._tag) {
+      case "Done":
+        return { outcome: "done", body: outcome.body, status: outcome.status, attempts }
+      case "Refused":
+        return { outcome: "refused", body: outcome.body, status: outcome.status, attempts }
+      case "Unknown":
+        return inDoubt(request, outcome, attempts, isReading(request))
+    }
+  }
+
+  /** Publishes until the broker confirms; false if the delivery was lost before, for then its next one is answered. */
+  const publish = (delivery: Delivery, answer: Answer, method: string | undefined): Effect.Effect<boolean> => {
+    const { incoming, isLost } = delivery
+    return outlet.publish({ ...envelope(answer, incoming, method), body: answer.body }, () => !isLost()).pipe(
+      Effect.retry({ schedule: publishAgain, while: (error) => error._tag === "NotConfirmed" && !isLost() }),
+      Effect.as(true),
+      Effect.catchTags({
+        NotConfirmed: () => Effect.succeed(false),
+        TooLargeForBroker: () =>
+          Effect.andThen(
+            tell("answer-too-large", { message_id: incoming.messageId, bytes: answer.body.length }),
+            publish(delivery, { ...answer, body: tooLarge(answer.status ?? 0) }, method)
+          )
+      })
+    )
+  }
+
+  /** A message on which the bridge itself breaks is answered, too: unanswered it would come back for ever. */
+  const total = (delivery: Delivery) =>
+    Effect.catchCause(journey(delivery), (cause) =>
+      Effect.gen(function* () {
+        if (Cause.hasInterruptsOnly(cause)) return
+        yield* tell("broken", { message_id: delivery.incoming.messageId, cause: Cause.pretty(cause) })
+        if (yield* publish(delivery, brokenAnswer, undefined)) delivery.ack()
+      })
+    )
+
+  const isReading = (request: Request) => isRead(request.method, settings.ownReads)
+
+  /** A refused request may be sent again once its cause is removed, and reading again does no harm. */
+  const mayNotRunTwice = (request: Request, answer: Answer) => answer.outcome !== "refused" && !isReading(request)
+
+  /** While the portal is away nothing is taken; what was taken is held, and returned once when that takes too long. */
+  const mindOutages = Effect.gen(function* () {
+    yield* until(dispatch.health, (health) => health === "away")
+    yield* tell("intake-paused")
+    yield* intake.want("holding")
+    const back = until(dispatch.health, (health) => health === "well")
+    if (Option.isNone(yield* Effect.timeoutOption(back, settings.hold))) {
+      yield* tell("returned-unsent")
+      yield* intake.want("returning")
+      yield* back
+    }
+    yield* intake.want("taking")
+  })
+
+  const dropLost = Stream.runForEach(SubscriptionRef.changes(intake.losses), () => dispatch.look)
+
+  const stop = yield* Deferred.make<void>()
+  const deciding = yield* Effect.forkScoped(dispatch.run)
+  const minding = yield* Effect.forkScoped(Effect.forever(mindOutages))
+  const dropping = yield* Effect.forkScoped(dropLost)
+  const journeys = yield* intake.deliveries.pipe(
+    Stream.haltWhen(Deferred.await(stop)),
+    Stream.mapEffect(total, { concurrency: "unbounded", unordered: true }),
+    Stream.runDrain,
+    Effect.forkScoped
+  )
+  // Runs before the forked fibers are interrupted, for it is added after them.
+  yield* Effect.addFinalizer(() =>
+    Effect.gen(function* () {
+      yield* tell("stopping")
+      yield* Fiber.interrupt(minding)
+      yield* intake.want("holding")
+      yield* dispatch.close
+      yield* Deferred.succeed(stop, undefined)
+      if (Option.isNone(yield* Effect.timeoutOption(Fiber.await(journeys), settings.drain))) yield* tell("drain-cut")
+    })
+  )
+  return yield* Effect.raceAllFirst([journeys, deciding, minding, dropping].map((fiber) => Fiber.join<unknown, never>(fiber)))
+})
+
+const answered = (request: Request, answer: Answer) =>
+  tell("request-answered", {
+    message_id: request.messageId,
+    method: request.method,
+    user: request.user,
+    outcome: answer.outcome,
+    status: answer.status,
+    attempts: answer.attempts
+  })
+
+const brokenAnswer: Answer = {
+  outcome: "unknown",
+  body: ownError("B24RMQ_DEFECT", "The bridge failed on this message. It may or may not have been executed; the bridge's log says more."),
+  status: undefined,
+  attempts: 0
+}

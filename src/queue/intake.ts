@@ -1,0 +1,181 @@
+import type { Channel, ConsumeMessage } from "amqplib"
+import { Cause, Clock, Context, Data, Deferred, Duration, Effect, Layer, Option, Queue, Schedule, Stream, SubscriptionRef } from "effect"
+import { tell } from "../events.ts"
+import type { Incoming } from "../message/incoming.ts"
+import { Settings } from "../settings.ts"
+import { openChannel, step } from "./channel.ts"
+import { closeLimit, Connection } from "./connection.ts"
+import { kept, until } from "./kept.ts"
+import { Topology } from "./topology.ts"
+
+/** A request on loan from the broker. Once its channel is lost it is inert: the broker has it again. */
+export interface Delivery {
+  readonly incoming: Incoming
+  readonly isLost: () => boolean
+  /** Tells the broker that the request is done with; nothing if the delivery is lost. */
+  readonly ack: () => void
+}
+
+/**
+ * What is wanted of the intake. `holding`: nothing new is taken, what was taken is kept. `returning`: nothing new is
+ * taken, and all that was taken and not acknowledged goes back to the queue, in its order.
+ */
+export type Wanted = "taking" | "holding" | "returning"
+
+/** The broker cancelled the consumer: the queue was deleted, or moved to another node. */
+class ConsumerCancelled extends Data.TaggedError("ConsumerCancelled")<{}> {}
+
+/** The way in: deliveries as a stream that outlives channels and connections. */
+export class Intake extends Context.Service<
+  Intake,
+  {
+    /** Never ends and never fails: reconnecting happens inside. To be run once. */
+    readonly deliveries: Stream.Stream<Delivery>
+    readonly want: (wanted: Wanted) => Effect.Effect<void>
+    /** True while a consumer is attached. */
+    readonly consuming: SubscriptionRef.SubscriptionRef<boolean>
+    /** How many deliveries were lost with their channel or given back so far: whoever waits for one looks again. */
+    readonly losses: SubscriptionRef.SubscriptionRef<number>
+  }
+>()("b24rmq/Intake") {
+  static readonly layer = Layer.effect(
+    Intake,
+    Effect.suspend(() => open)
+  )
+}
+
+/** RabbitMQ closes a channel whose delivery is open for 30 minutes (rabbitmq.com/docs/consumers, consumer_timeout). */
+const nearLimit = Duration.minutes(25)
+
+const open = Effect.gen(function* () {
+  const { ampqIn: queue, prefetch } = yield* Settings
+  const connection = yield* Connection
+  const topology = yield* Topology
+  const wanted = yield* SubscriptionRef.make<Wanted>("taking")
+  const consuming = yield* SubscriptionRef.make(false)
+  const losses = yield* SubscriptionRef.make(0)
+  const clock = yield* Clock.Clock
+
+  const session = (buffer: Queue.Queue<Delivery, Cause.Done>) =>
+    Effect.fnUntraced(function* (well: Effect.Effect<void>) {
+      const link = yield* connection.await
+      yield* until(wanted, (now) => now === "taking")
+      yield* topology.ensure(link, queue)
+      yield* Effect.addFinalizer(() => SubscriptionRef.update(losses, (count) => count + 1))
+      const { channel, lost, isLost } = yield* openChannel(link, ({ model }) => model.createChannel())
+      yield* step("basic.qos", () => channel.prefetch(prefetch))
+      const opened = yield* watchAge
+      let given = false
+      // Once the channel is to be closed its deliveries are as good as lost, though the broker has not said so yet.
+      yield* Effect.addFinalizer(() => Effect.sync(() => void (given = true)))
+      const deliver = (message: ConsumeMessage) =>
+        Queue.offerUnsafe(buffer, delivery(channel, message, () => given || isLost(), opened, clock))
+      while (true) {
+        yield* Effect.raceFirst(Effect.scoped(consume(channel, queue, deliver, well)), lost)
+        yield* Effect.raceFirst(
+          until(wanted, (now) => now !== "holding"),
+          lost
+        )
+        if (SubscriptionRef.getUnsafe(wanted) === "returning") return
+      }
+    })
+
+  /** Consumes while that is wanted; fails when the broker cancels. */
+  const consume = (channel: Channel, queue: string, deliver: (message: ConsumeMessage) => void, well: Effect.Effect<void>) =>
+    Effect.gen(function* () {
+      const cancelled = yield* Deferred.make<never, ConsumerCancelled>()
+      yield* Effect.acquireRelease(
+        step("basic.consume", () =>
+          channel.consume(queue, (message) =>
+            message === null
+              ? void Deferred.doneUnsafe(cancelled, Effect.fail(new ConsumerCancelled()))
+              : deliver(message)
+          )
+        ),
+        ({ consumerTag }) =>
+          Effect.tryPromise(() => channel.cancel(consumerTag)).pipe(Effect.timeout(closeLimit), Effect.ignore),
+        { interruptible: true }
+      )
+      yield* Effect.acquireRelease(SubscriptionRef.set(consuming, true), () => SubscriptionRef.set(consuming, false))
+      yield* well
+      yield* tell("consuming", { queue, prefetch })
+      yield* Effect.raceFirst(
+        until(wanted, (now) => now !== "taking"),
+        Deferred.await(cancelled)
+      )
+    })
+
+  let told = ""
+  const once = (event: "channel-lost" | "queue-missing" | "consumer-cancelled", reason: string) =>
+    Effect.suspend(() => {
+      const again = told === reason
+      told = reason
+      return again ? Effect.void : tell(event, { queue, reason })
+    })
+
+  const ended = (cause: Cause.Cause<Effect.Error<ReturnType<ReturnType<typeof session>>>>) => {
+    const error = Option.getOrUndefined(Cause.findErrorOption(cause))
+    switch (error?._tag) {
+      case "LinkLost":
+        return Effect.succeed("at once" as const)
+      case "ConsumerCancelled":
+        return Effect.as(tell("consumer-cancelled", { queue }), "at once" as const)
+      case "QueueMissing":
+        return Effect.as(once("queue-missing", error.message), "wait" as const)
+      case "ChannelLost":
+        return Effect.as(once("channel-lost", error.reason), "wait" as const)
+      case undefined:
+        return cause.reasons.length === 0
+          ? Effect.succeed("at once" as const)
+          : Effect.as(once("channel-lost", Cause.pretty(cause)), "wait" as const)
+    }
+  }
+
+  return Intake.of({
+    deliveries: Stream.callback<Delivery>((buffer) => kept(session(buffer), ended)),
+    want: (next) => SubscriptionRef.set(wanted, next),
+    consuming,
+    losses
+  })
+})
+
+/** Deliveries of one channel that are open, oldest first, with the time they came. */
+type Opened = Map<number, bigint>
+
+const delivery = (
+  channel: Channel,
+  message: ConsumeMessage,
+  isLost: () => boolean,
+  opened: Opened,
+  clock: Clock.Clock
+): Delivery => {
+  const { properties, fields, content } = message
+  opened.set(fields.deliveryTag, clock.monotonicTimeNanosUnsafe())
+  return {
+    incoming: {
+      body: content,
+      headers: properties.headers ?? {},
+      messageId: properties.messageId,
+      correlationId: properties.correlationId
+    },
+    isLost,
+    ack: () => {
+      opened.delete(fields.deliveryTag)
+      if (!isLost()) channel.ack(message)
+    }
+  }
+}
+
+const watchAge = Effect.gen(function* () {
+  const opened: Opened = new Map()
+  let warned = 0
+  yield* Effect.gen(function* () {
+    const oldest = opened.entries().next().value
+    if (oldest === undefined || oldest[0] === warned) return
+    const age = Duration.nanos((yield* Clock.monotonicTimeNanos) - oldest[1])
+    if (Duration.isLessThan(age, nearLimit)) return
+    warned = oldest[0]
+    yield* tell("delivery-near-limit", { minutes: Math.round(Duration.toMinutes(age)) })
+  }).pipe(Effect.repeat(Schedule.spaced("1 minute")), Effect.forkScoped)
+  return opened
+})
