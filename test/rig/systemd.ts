@@ -57,6 +57,7 @@ mkdir .old
 pivot_root . .old
 umount -l /.old
 rmdir /.old
+mount --make-rshared / # as the manager of a container does: credentials reach their service by propagation
 echo "$pid"
 exec env -i PATH=${path} container=b24rmq-rig /lib/systemd/systemd --system --unit=basic.target --log-target=journal --show-status=no`
 
