@@ -8,6 +8,7 @@ import {
   MutableRef,
   Option,
   Result,
+  Runtime,
   Schema,
   SchemaTransformation
 } from "effect"
@@ -298,6 +299,10 @@ const hideProxies = () => {
 
 /** One or more settings are missing or wrong; `problems` has a line for each, without secrets. */
 export class SettingsWrong extends Data.TaggedError("SettingsWrong")<{ readonly problems: ReadonlyArray<string> }> {
+  /** EX_CONFIG of sysexits.h: systemd is told not to start again on it. */
+  override readonly [Runtime.errorExitCode] = 78
+  /** Whoever runs the program prints the lines; they need no stack beside them. */
+  override readonly [Runtime.errorReported] = false
   override get message() {
     return this.problems.join("\n")
   }

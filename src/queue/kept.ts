@@ -30,8 +30,8 @@ export const kept = <E, R>(
 const nanos = (duration: Duration.Duration) => BigInt(Math.round(Duration.toMillis(duration))) * 1_000_000n
 
 /** Waits until a value is as wanted, and returns it. */
-export const until = <A, B extends A>(
-  ref: SubscriptionRef.SubscriptionRef<A>,
-  wanted: (value: A) => value is B
-): Effect.Effect<B> =>
+export const until: {
+  <A, B extends A>(ref: SubscriptionRef.SubscriptionRef<A>, wanted: (value: A) => value is B): Effect.Effect<B>
+  <A>(ref: SubscriptionRef.SubscriptionRef<A>, wanted: (value: A) => boolean): Effect.Effect<A>
+} = <A>(ref: SubscriptionRef.SubscriptionRef<A>, wanted: (value: A) => boolean): Effect.Effect<A> =>
   SubscriptionRef.changes(ref).pipe(Stream.filter(wanted), Stream.runHead, Effect.map(Option.getOrThrow))

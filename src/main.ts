@@ -1,0 +1,79 @@
+import { NodeRuntime, NodeServices } from "@effect/platform-node"
+import { Cause, Console, Effect, Exit, Layer, Runtime } from "effect"
+import { Command } from "effect/cli"
+import packaged from "../package.json" with { type: "json" }
+import unitText from "../packaging/b24rmq.service" with { type: "text" }
+import { bridge } from "./bridge/bridge.ts"
+import { Dispatch } from "./bridge/dispatch.ts"
+import { tell } from "./events.ts"
+import { Journal } from "./journal/journal.ts"
+import { Portal } from "./portal/client.ts"
+import { Connection, Dial } from "./queue/connection.ts"
+import { Intake } from "./queue/intake.ts"
+import { Outlet } from "./queue/outlet.ts"
+import { Topology } from "./queue/topology.ts"
+import { describeSettings, Settings } from "./settings.ts"
+import { announce } from "./watch/announce.ts"
+import { layerLog } from "./watch/log.ts"
+import { Systemd } from "./watch/systemd.ts"
+
+const queue = Layer.mergeAll(Intake.layer, Outlet.layer).pipe(
+  Layer.provideMerge(Topology.layer),
+  Layer.provideMerge(Connection.layer)
+)
+
+const engine = Dispatch.layer.pipe(
+  Layer.provideMerge(queue),
+  Layer.provideMerge(Layer.mergeAll(Portal.layer, Journal.layerMemory, Systemd.layer)),
+  Layer.provide(Dial.layer)
+)
+
+/** The daemon. A missing setting is told in plain lines, before there is a log. */
+const run = Effect.gen(function* () {
+  yield* tell("starting", { version: packaged.version })
+  yield* Effect.raceFirst(bridge, announce)
+}).pipe(
+  Effect.scoped,
+  Effect.provide(engine),
+  Effect.ensuring(tell("stopped")),
+  Effect.provide(layerLog),
+  Effect.provide(Settings.layer),
+  Effect.tapErrorTag("SettingsWrong", (error) => Console.error(error.message))
+)
+
+const settingsText = describeSettings("en")
+  .map(({ name, standard, unit, meaning }) => {
+    const value = standard === undefined ? "required" : standard === "" ? "none" : `${standard}${unit ? ` ${unit}` : ""}`
+    return `  ${name} (${value}): ${meaning}`
+  })
+  .join("\n")
+
+const command = Command.make("B24RMQ", {}, () => run).pipe(
+  Command.withDescription(
+    `Takes requests from a RabbitMQ queue, calls the Bitrix24 REST API, puts each answer into another queue.\nWithout a command it runs.\n\nSettings (environment):\n${settingsText}`
+  ),
+  Command.withSubcommands([
+    Command.make("run", {}, () => run).pipe(Command.withDescription("Run the bridge (the same as no command)")),
+    Command.make("unit", {}, () => Console.log(unitText.trimEnd())).pipe(
+      Command.withDescription("Print the systemd unit")
+    )
+  ])
+)
+
+/** A stop on request is a success for systemd; everything else keeps its own code. */
+const teardown: Runtime.Teardown = (exit, end) =>
+  Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause) ? end(0) : Runtime.defaultTeardown(exit, end)
+
+// The first signal stops in good order, the second ends at once. A closed terminal is a signal to stop, too.
+let asked = 0
+for (const signal of ["SIGTERM", "SIGINT"] as const) {
+  process.on(signal, () => {
+    if (++asked === 2) process.exit(1)
+  })
+}
+process.on("SIGHUP", () => process.kill(process.pid, "SIGTERM"))
+
+Command.run(command, { version: packaged.version }).pipe(
+  Effect.provide(NodeServices.layer),
+  NodeRuntime.runMain({ teardown })
+)
