@@ -177,8 +177,6 @@ export class Unencodable extends Error {}
 // All flags of the portal's encoder at once: non-ASCII, slash, and the five characters that mean something in HTML.
 // oxlint-disable-next-line no-control-regex
 const special = /[\u0000-\u001f"&'/<>\\\u0080-\uffff]/
-// oxlint-disable-next-line no-control-regex
-const specials = /[\u0000-\u001f"&'/<>\\]|[\ud800-\udbff][\udc00-\udfff]|[\u0080-\uffff]/g
 
 const named: Readonly<Record<string, string>> = {
   "\b": "\\b",
@@ -195,18 +193,25 @@ const named: Readonly<Record<string, string>> = {
   ">": "\\u003E"
 }
 
-const unit = (text: string, index: number): string => `\\u${text.charCodeAt(index).toString(16).padStart(4, "0")}`
-
-const escaped = (char: string): string => {
-  const name = named[char]
-  if (name !== undefined) return name
-  if (char.length === 2) return unit(char, 0) + unit(char, 1)
-  const code = char.charCodeAt(0)
-  if (code >= 0xd800 && code <= 0xdfff) throw new Unencodable("invalid UTF-8")
-  return unit(char, 0)
+const escapeOf = (code: number): string => {
+  const char = String.fromCharCode(code)
+  return named[char] ?? (special.test(char) ? `\\u${code.toString(16).padStart(4, "0")}` : char)
 }
 
-const encodeText = (text: string): string => (special.test(text) ? `"${text.replace(specials, escaped)}"` : `"${text}"`)
+// Looked up once per character: a page of Cyrillic titles is thousands of them, and `replace` calls back for each.
+const escapes16: Array<string | undefined> = []
+
+const escapeAll = (text: string): string => {
+  if (!text.isWellFormed()) throw new Unencodable("invalid UTF-8")
+  let out = ""
+  for (let index = 0; index < text.length; index++) {
+    const code = text.charCodeAt(index)
+    out += escapes16[code] ??= escapeOf(code)
+  }
+  return out
+}
+
+const encodeText = (text: string): string => (special.test(text) ? `"${escapeAll(text)}"` : `"${text}"`)
 
 const encodeNumber = (value: number): string => {
   if (!Number.isFinite(value)) throw new Unencodable("Inf and NaN cannot be JSON encoded")
@@ -229,7 +234,7 @@ export const encodeJson = (value: Value): string => {
       break
   }
   if (value === null) return "null"
-  if (value instanceof Raw) return value.json.replace(/[\u0080-\uffff]/g, (char) => unit(char, 0))
+  if (value instanceof Raw) return value.json.replace(/[\u0080-\uffff]/g, (char) => escapeOf(char.charCodeAt(0)))
   let out = ""
   if (isList(value)) {
     for (const item of value) out += out === "" ? encodeJson(item) : `,${encodeJson(item)}`

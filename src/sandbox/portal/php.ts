@@ -87,12 +87,14 @@ type Node = string | Branch
 
 class Branch {
   readonly children = new Map<string, Node>()
-  private free = 0
+  // What a name without a key gets next; a first key below zero counts on from there.
+  private free: number | undefined
 
   put(key: string | undefined, value: Node): void {
-    const name = key ?? String(this.free)
-    const index = /^(?:0|-?[1-9]\d{0,17})$/.test(name) ? Number(name) : -1
-    if (index >= this.free) this.free = index + 1
+    const name = key ?? String(this.free ?? 0)
+    if (/^(?:0|-?[1-9]\d{0,17})$/.test(name) && (this.free === undefined || Number(name) >= this.free)) {
+      this.free = Number(name) + 1
+    }
     this.children.set(name, value)
   }
 
@@ -122,7 +124,8 @@ const register = (root: Branch, decodedName: string, value: string): void => {
   let key: string | undefined = base
   let nesting = 0
   for (let open = bracket; open >= 0;) {
-    if (++nesting > inputLimits.nesting) return
+    // Too deep takes the whole variable with it, also what earlier names had put there.
+    if (++nesting > inputLimits.nesting) return void root.children.delete(base)
     const inside = /\s/.test(name[open + 1] ?? "") ? open + 2 : open + 1
     const close = name[inside] === "]" ? inside : name.indexOf("]", inside)
     if (close < 0) {
