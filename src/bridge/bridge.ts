@@ -130,7 +130,7 @@ export const bridge = Effect.gen(function* () {
   const minding = yield* Effect.forkScoped(Effect.forever(mindOutages))
   const dropping = yield* Effect.forkScoped(dropLost)
   const journeys = yield* intake.deliveries.pipe(
-    Stream.haltWhen(Deferred.await(stop)),
+    Stream.interruptWhen(Deferred.await(stop)),
     Stream.mapEffect(total, { concurrency: "unbounded", unordered: true }),
     Stream.runDrain,
     Effect.forkScoped

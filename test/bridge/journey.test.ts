@@ -1,0 +1,32 @@
+import { expect } from "bun:test"
+import { Effect } from "effect"
+import { openPortal } from "../../src/sandbox/portal/server.ts"
+import { live } from "../effect.ts"
+import { startBridge } from "../rig/bridge.ts"
+import { checkAnswers, collector, publishAll, requests } from "../rig/producer.ts"
+import { vhost } from "../rig/rabbit.ts"
+
+live(
+  "10,000 requests are answered once each, with their ids and the portal's bodies",
+  () =>
+    Effect.gen(function* () {
+      const { url } = yield* vhost
+      const portal = yield* openPortal()
+      const bridge = yield* startBridge({ env: { AMPQURL: url, B24REST: portal.url, B24RMQ_LOG: "json" } })
+      const answers = yield* collector(url, "bitrix24out")
+      const sent = requests(2_000, () => ({ method: "crm.deal.list" }))
+      const t0 = performance.now()
+      yield* publishAll(url, "bitrix24in", sent)
+      const got = yield* answers.has(2_000, "60 seconds")
+      console.log("ms", performance.now() - t0, "cpu", bridge.cpu(), "rss", bridge.rss() / 1e6)
+      const checked = checkAnswers(sent, got)
+      expect(checked.lost).toEqual([])
+      expect(checked.duplicated).toEqual([])
+      expect(checked.byOutcome).toEqual({ done: 2_000 })
+      yield* bridge.kill("SIGTERM")
+      const ended = yield* bridge.exited
+      console.log(bridge.output())
+      expect(ended).toMatchObject({ code: 0 })
+    }),
+  90_000
+)
