@@ -10,7 +10,7 @@ import { RigFailed, until } from "./until.ts"
 export const binaryVariable = "B24RMQ_TEST_BINARY"
 
 /** How the program under test is started: the compiled binary, or the sources where it has not been built. */
-export const program = (): readonly [string, ...Array<string>] => {
+export const program = (): readonly [string, ...ReadonlyArray<string>] => {
   const binary = process.env[binaryVariable]
   return binary === undefined
     ? [process.execPath, fileURLToPath(new URL("../../src/main.ts", import.meta.url))]
@@ -68,6 +68,8 @@ export interface BridgeOptions {
   readonly args?: ReadonlyArray<string>
   /** Its working directory; a new one otherwise. */
   readonly cwd?: string
+  /** Another program than the one under test, and its first arguments. */
+  readonly program?: readonly [string, ...ReadonlyArray<string>]
   /** Does not wait until it consumes. */
   readonly ready?: false
   /** How long it may take until it consumes. */
@@ -99,7 +101,7 @@ const matches = (wanted: Wanted, line: Line) =>
 export const startBridge = (options: BridgeOptions = {}): Effect.Effect<Bridge, RigFailed, Scope.Scope> =>
   Effect.gen(function* () {
     const cwd = options.cwd ?? (yield* temporaryFolder("bridge"))
-    const [command, ...before] = program()
+    const [command, ...before] = options.program ?? program()
     const started = yield* child({
       command,
       args: [...before, ...(options.args ?? [])],
