@@ -1,6 +1,6 @@
 import { NodeRuntime, NodeServices } from "@effect/platform-node"
-import { Cause, Console, Effect, Exit, Layer, Runtime } from "effect"
-import { Command } from "effect/cli"
+import { Cause, Console, Effect, Exit, Layer, Option, Runtime } from "effect"
+import { Command, Flag } from "effect/cli"
 import packaged from "../package.json" with { type: "json" }
 import unitText from "../packaging/b24rmq.service" with { type: "text" }
 import { bridge } from "./bridge/bridge.ts"
@@ -12,7 +12,7 @@ import { Connection, Dial } from "./queue/connection.ts"
 import { Intake } from "./queue/intake.ts"
 import { Outlet } from "./queue/outlet.ts"
 import { Topology } from "./queue/topology.ts"
-import { describeSettings, Settings } from "./settings.ts"
+import { describeSettings, environment, Settings } from "./settings.ts"
 import { announce } from "./watch/announce.ts"
 import { layerLog } from "./watch/log.ts"
 import { Systemd } from "./watch/systemd.ts"
@@ -24,8 +24,7 @@ const queue = Layer.mergeAll(Intake.layer, Outlet.layer).pipe(
 
 const engine = Dispatch.layer.pipe(
   Layer.provideMerge(queue),
-  Layer.provideMerge(Layer.mergeAll(Portal.layer, Journal.layerMemory, Systemd.layer)),
-  Layer.provide(Dial.layer)
+  Layer.provideMerge(Layer.mergeAll(Portal.layer, Journal.layerMemory))
 )
 
 /** The daemon. A missing setting is told in plain lines, before there is a log. */
@@ -34,16 +33,38 @@ const run = Effect.gen(function* () {
   yield* Effect.raceFirst(bridge, announce)
 }).pipe(
   Effect.scoped,
-  Effect.provide(engine),
+  Effect.provide(Layer.mergeAll(engine, Systemd.layer)),
   Effect.ensuring(tell("stopped")),
-  Effect.provide(layerLog),
+  Effect.provide(Layer.mergeAll(layerLog, Dial.layer)),
   Effect.provide(Settings.layer),
   Effect.tapErrorTag("SettingsWrong", (error) => Console.error(error.message))
 )
 
+const demoFlags = {
+  count: Flag.Int("requests").pipe(Flag.withDescription("How many requests to send"), Flag.withDefault(1_000)),
+  user: Flag.String("user").pipe(
+    Flag.withDescription("User id of a webhook, if B24REST names a real portal"),
+    Flag.optional
+  ),
+  token: Flag.Redacted("token").pipe(Flag.withDescription("Secret of that webhook"), Flag.optional)
+}
+
+const demoCommand = Command.make("demo", demoFlags, ({ count, user, token }) =>
+  Effect.gen(function* () {
+    const { demo } = yield* Effect.promise(() => import("./sandbox/demo.ts"))
+    const withLog = Layer.provideMerge(engine, layerLog)
+    yield* demo(yield* environment, withLog, { count, webhook: Option.all({ user, token }) })
+  }).pipe(Effect.tapErrorTag(["DemoFailed", "SettingsWrong"], (error) => Console.error(error.message)))
+).pipe(
+  Command.withDescription(
+    "Send requests through the whole bridge, on an embedded broker and a simulated portal unless AMPQURL and B24REST are set"
+  )
+)
+
 const settingsText = describeSettings("en")
   .map(({ name, standard, unit, meaning }) => {
-    const value = standard === undefined ? "required" : standard === "" ? "none" : `${standard}${unit ? ` ${unit}` : ""}`
+    const value =
+      standard === undefined ? "required" : standard === "" ? "none" : `${standard}${unit ? ` ${unit}` : ""}`
     return `  ${name} (${value}): ${meaning}`
   })
   .join("\n")
@@ -54,6 +75,7 @@ const command = Command.make("B24RMQ", {}, () => run).pipe(
   ),
   Command.withSubcommands([
     Command.make("run", {}, () => run).pipe(Command.withDescription("Run the bridge (the same as no command)")),
+    demoCommand,
     Command.make("unit", {}, () => Console.log(unitText.trimEnd())).pipe(
       Command.withDescription("Print the systemd unit")
     )

@@ -80,7 +80,11 @@ const names = Schema.String.pipe(
   Schema.decodeTo(
     Schema.Array(Schema.String),
     SchemaTransformation.transform<ReadonlyArray<string>, string>({
-      decode: (text) => text.split(",").map((name) => name.trim()).filter((name) => name !== ""),
+      decode: (text) =>
+        text
+          .split(",")
+          .map((name) => name.trim())
+          .filter((name) => name !== ""),
       encode: (list) => list.join(",")
     })
   )
@@ -287,7 +291,13 @@ export class Settings extends Context.Service<
     Settings,
     Effect.suspend(() => readSettings(process.env)).pipe(Effect.tap(() => Effect.sync(hideProxies)))
   )
+
+  /** Reads an environment that was put together. */
+  static readonly layerOf = (environment: Environment) => Layer.effect(Settings, readSettings(environment))
 }
+
+/** The environment of this process, for those who add to it. */
+export const environment: Effect.Effect<Environment> = Effect.sync(() => ({ ...process.env }))
 
 /** `fetch` on Bun obeys these by itself, even towards this machine; the table alone decides who goes through a proxy. */
 const hideProxies = () => {
@@ -308,18 +318,17 @@ export class SettingsWrong extends Data.TaggedError("SettingsWrong")<{ readonly 
   }
 }
 
-type Environment = Readonly<Record<string, string | undefined>>
+export type Environment = Readonly<Record<string, string | undefined>>
 type Found = { readonly name: string; readonly text: string }
 
 /**
  * Where a setting's text comes from: the variable, else the file that NAME_FILE names, else a credential that systemd
  * laid down for this service. An empty text counts as absent. Fails with a line for the person.
  */
-const look = Effect.fnUntraced(function* (env: Environment, row: Row<unknown>): Effect.fn.Return<
-  Option.Option<Found>,
-  string,
-  FileSystem.FileSystem
-> {
+const look = Effect.fnUntraced(function* (
+  env: Environment,
+  row: Row<unknown>
+): Effect.fn.Return<Option.Option<Found>, string, FileSystem.FileSystem> {
   const files = yield* FileSystem.FileSystem
   for (const name of [row.name, ...(row.also ?? [])]) {
     const text = env[name]
@@ -330,7 +339,9 @@ const look = Effect.fnUntraced(function* (env: Environment, row: Row<unknown>): 
     if (file !== undefined && file !== "") {
       const read = yield* files
         .readFileString(file)
-        .pipe(Effect.mapError(() => `${name}_FILE: the file ${file} cannot be read; check that it exists and its rights`))
+        .pipe(
+          Effect.mapError(() => `${name}_FILE: the file ${file} cannot be read; check that it exists and its rights`)
+        )
       return Option.some({ name, text: read.trim() })
     }
     if (credential && (yield* files.exists(credential).pipe(Effect.orElseSucceed(() => false)))) {
@@ -380,11 +391,9 @@ const together = (settings: Values): ReadonlyArray<string> => {
 }
 
 /** Reads every setting of the table from an environment; fails with all problems at once. */
-export const readSettings = Effect.fnUntraced(function* (env: Environment): Effect.fn.Return<
-  Settings["Service"],
-  SettingsWrong,
-  FileSystem.FileSystem
-> {
+export const readSettings = Effect.fnUntraced(function* (
+  env: Environment
+): Effect.fn.Return<Settings["Service"], SettingsWrong, FileSystem.FileSystem> {
   const read = yield* Effect.forEach(Object.entries(table), ([key, row]) =>
     Effect.map(Effect.result(readRow(env, row as Row<unknown>)), (result) => [key, result] as const)
   )

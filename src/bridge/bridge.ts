@@ -45,7 +45,8 @@ export const bridge = Effect.gen(function* () {
     while (!delivery.isLost()) {
       const known = yield* journal.recall(request)
       if (known._tag === "Fresh") return yield* ask(request, delivery)
-      if (known._tag === "Answered") return known.confirmed ? { ...known.answer, replayed: true as const } : known.answer
+      if (known._tag === "Answered")
+        return known.confirmed ? { ...known.answer, replayed: true as const } : known.answer
       const answer = yield* known.answer
       if (answer !== undefined) return answer
     }
@@ -80,18 +81,20 @@ export const bridge = Effect.gen(function* () {
   /** Publishes until the broker confirms; false if the delivery was lost before, for then its next one is answered. */
   const publish = (delivery: Delivery, answer: Answer, method: string | undefined): Effect.Effect<boolean> => {
     const { incoming, isLost } = delivery
-    return outlet.publish({ ...envelope(answer, incoming, method), body: answer.body }, () => !isLost()).pipe(
-      Effect.retry({ schedule: publishAgain, while: (error) => error._tag === "NotConfirmed" && !isLost() }),
-      Effect.as(true),
-      Effect.catchTags({
-        NotConfirmed: () => Effect.succeed(false),
-        TooLargeForBroker: () =>
-          Effect.andThen(
-            tell("answer-too-large", { message_id: incoming.messageId, bytes: answer.body.length }),
-            publish(delivery, { ...answer, body: tooLarge(answer.status ?? 0) }, method)
-          )
-      })
-    )
+    return outlet
+      .publish({ ...envelope(answer, incoming, method), body: answer.body }, () => !isLost())
+      .pipe(
+        Effect.retry({ schedule: publishAgain, while: (error) => error._tag === "NotConfirmed" && !isLost() }),
+        Effect.as(true),
+        Effect.catchTags({
+          NotConfirmed: () => Effect.succeed(false),
+          TooLargeForBroker: () =>
+            Effect.andThen(
+              tell("answer-too-large", { message_id: incoming.messageId, bytes: answer.body.length }),
+              publish(delivery, { ...answer, body: tooLarge(answer.status ?? 0) }, method)
+            )
+        })
+      )
   }
 
   /** A message on which the bridge itself breaks is answered, too: unanswered it would come back for ever. */
@@ -146,7 +149,9 @@ export const bridge = Effect.gen(function* () {
       if (Option.isNone(yield* Effect.timeoutOption(Fiber.await(journeys), settings.drain))) yield* tell("drain-cut")
     })
   )
-  return yield* Effect.raceAllFirst([journeys, deciding, minding, dropping].map((fiber) => Fiber.join<unknown, never>(fiber)))
+  return yield* Effect.raceAllFirst(
+    [journeys, deciding, minding, dropping].map((fiber) => Fiber.join<unknown, never>(fiber))
+  )
 })
 
 const answered = (request: Request, answer: Answer) =>
@@ -161,7 +166,10 @@ const answered = (request: Request, answer: Answer) =>
 
 const brokenAnswer: Answer = {
   outcome: "unknown",
-  body: ownError("B24RMQ_DEFECT", "The bridge failed on this message. It may or may not have been executed; the bridge's log says more."),
+  body: ownError(
+    "B24RMQ_DEFECT",
+    "The bridge failed on this message. It may or may not have been executed; the bridge's log says more."
+  ),
   status: undefined,
   attempts: 0
 }

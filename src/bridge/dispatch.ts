@@ -73,7 +73,12 @@ interface Waiting extends Asker {
 }
 
 /** Stands for a call whose handling broke: whether it was executed is as unknown as can be. */
-const broken: FinalOutcome = Unknown({ reason: "a defect of the bridge", status: undefined, silent: false, timedOut: false })
+const broken: FinalOutcome = Unknown({
+  reason: "a defect of the bridge",
+  status: undefined,
+  silent: false,
+  timedOut: false
+})
 
 /** The next wait of the reading schedule in milliseconds, or undefined at its end. */
 type ReadPause = Effect.Effect<number | undefined>

@@ -42,7 +42,12 @@ const shown = (text: string) => JSON.stringify(text.length > 60 ? `${text.slice(
 const badHeader = (headers: Incoming["headers"], name: string, expected: string, secret = false) => {
   const value = headers[name]
   const text = headerText(value)
-  const read = value === undefined ? "it is missing" : text === undefined || secret ? "its value is not" : `read ${shown(text)}, not`
+  const read =
+    value === undefined
+      ? "it is missing"
+      : text === undefined || secret
+        ? "its value is not"
+        : `read ${shown(text)}, not`
   const code = value === undefined ? `B24RMQ_NO_${name.toUpperCase()}` : `B24RMQ_BAD_${name.toUpperCase()}`
   return new Rejected({
     code,
@@ -74,7 +79,8 @@ const depthOf = (body: Uint8Array) => {
 }
 
 // A complete escape, as PHP's scanner reads it: half of a surrogate pair alone is an error there and fine in JavaScript.
-const goodEscape = /\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u(?![dD][89a-fA-F])[0-9a-fA-F]{4}|[^u])/g
+const goodEscape =
+  /\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u(?![dD][89a-fA-F])[0-9a-fA-F]{4}|[^u])/g
 
 /**
  * What is wrong with a body, or undefined. The portal silently runs a method without parameters on JSON that it cannot
@@ -100,7 +106,10 @@ const faultOf = (body: Uint8Array): Rejected | undefined => {
     )
   }
   if (/\\u[dD][89a-fA-F]/.test(text) && text.replace(goodEscape, "").includes("\\")) {
-    return badBody("B24RMQ_BAD_JSON", "The body holds half of a surrogate pair (\\ud800 to \\udfff), which the portal cannot read.")
+    return badBody(
+      "B24RMQ_BAD_JSON",
+      "The body holds half of a surrogate pair (\\ud800 to \\udfff), which the portal cannot read."
+    )
   }
   return undefined
 }
@@ -124,7 +133,9 @@ export const readRequest = (incoming: Incoming, limit: number): Result.Result<Re
   const { headers } = incoming
   const method = headerText(headers.method)
   if (method === undefined || !methodGrammar.test(method) || /^\.+$/.test(method)) {
-    return Result.fail(badHeader(headers, "method", "a REST method of letters, digits, underscores and dots, such as crm.deal.list"))
+    return Result.fail(
+      badHeader(headers, "method", "a REST method of letters, digits, underscores and dots, such as crm.deal.list")
+    )
   }
   if (method.endsWith(".xml")) {
     return Result.fail(badHeader(headers, "method", "a method without .xml: answers are passed on as JSON"))
@@ -139,7 +150,10 @@ export const readRequest = (incoming: Incoming, limit: number): Result.Result<Re
   }
   if (incoming.body.length > limit) {
     return Result.fail(
-      badBody("B24RMQ_REQUEST_TOO_LARGE", `The body has ${incoming.body.length} bytes; B24RMQ_MAX_REQUEST allows ${limit}.`)
+      badBody(
+        "B24RMQ_REQUEST_TOO_LARGE",
+        `The body has ${incoming.body.length} bytes; B24RMQ_MAX_REQUEST allows ${limit}.`
+      )
     )
   }
   const body = parametersOf(incoming.body)

@@ -5,15 +5,19 @@
 
 /** First words of documented methods (bitrix24/b24restdocs:api-reference). Any other name is somebody's own method. */
 const documented = new Set(
-  ("access ai app biconnector bizproc booking calendar call catalog crm department disk documentgenerator entity event " +
+  (
+    "access ai app biconnector bizproc booking calendar call catalog crm department disk documentgenerator entity event " +
     "feature humanresources im imbot imconnector imopenlines landing lists log mail mailservice main messageservice " +
     "method note placement profile rpa sale salescenter scope server sign socialnetwork sonet_group task tasks " +
-    "telephony timeman types user userconsent userfieldconfig userfieldtype vote voximplant").split(" ")
+    "telephony timeman types user userconsent userfieldconfig userfieldtype vote voximplant"
+  ).split(" ")
 )
 
 const readingLastWords = new Set(
-  ("fields list get getlist getfields gettypes getchildren getall getbyid getfieldsbyfilter isactionallowed search " +
-    "count tail types").split(" ")
+  (
+    "fields list get getlist getfields gettypes getchildren getall getbyid getfieldsbyfilter isactionallowed search " +
+    "count tail types"
+  ).split(" ")
 )
 
 const readingNames = new Set([

@@ -6,7 +6,12 @@ export type Outcome = Data.TaggedEnum<{
   /** The portal did it. `body` is its answer, unchanged. */
   Done: { readonly status: number; readonly body: Uint8Array }
   /** The portal said no, and did nothing. `alarm` names a refusal that a person has to look at. */
-  Refused: { readonly status: number; readonly body: Uint8Array; readonly code: string; readonly alarm: Alarm | undefined }
+  Refused: {
+    readonly status: number
+    readonly body: Uint8Array
+    readonly code: string
+    readonly alarm: Alarm | undefined
+  }
   /** Not executed: too many requests (`portal`), or this method of this credential ran too long (`method`). */
   Limited: { readonly scope: "portal" | "method" }
   /** Not executed: the portal could not be reached, or refuses everybody. `reason` is a word or an error code. */
@@ -15,7 +20,12 @@ export type Outcome = Data.TaggedEnum<{
    * May have been executed. `silent`: no JSON came, so the portal itself is in question. `timedOut`: the deadline ended
    * the wait.
    */
-  Unknown: { readonly reason: string; readonly status: number | undefined; readonly silent: boolean; readonly timedOut: boolean }
+  Unknown: {
+    readonly reason: string
+    readonly status: number | undefined
+    readonly silent: boolean
+    readonly timedOut: boolean
+  }
 }>
 
 export type Alarm = "credential" | "account"
@@ -131,12 +141,16 @@ const notJson = (status: number): Outcome =>
 /** A redirect: nothing ran there and nothing may follow it. Renamed portals say so (b24restdocs: change-domen.md). */
 export const moved = (status: number, location: string | null): Outcome => {
   const host = URL.parse(location ?? "")?.host
-  return Unavailable({ reason: `HTTP ${status}, moved${host === undefined ? "" : ` to ${host}: change B24REST`}`, alarm: "account" })
+  return Unavailable({
+    reason: `HTTP ${status}, moved${host === undefined ? "" : ` to ${host}: change B24REST`}`,
+    alarm: "account"
+  })
 }
 
 /** The answer has more bytes than may be passed on. What it said is not known, but its status is. */
 export const oversized = (status: number): Outcome => {
-  if (status >= 500) return Unknown({ reason: `HTTP ${status}, too large to read`, status, silent: true, timedOut: false })
+  if (status >= 500)
+    return Unknown({ reason: `HTTP ${status}, too large to read`, status, silent: true, timedOut: false })
   const body = tooLarge(status)
   return status < 400 ? Done({ status, body }) : Refused({ status, body, code: "", alarm: undefined })
 }

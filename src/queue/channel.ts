@@ -22,14 +22,20 @@ export interface OpenChannel<C extends Channel> {
 }
 
 const codeOf = (cause: unknown) =>
-  typeof cause === "object" && cause !== null && "code" in cause && typeof cause.code === "number" ? cause.code : undefined
+  typeof cause === "object" && cause !== null && "code" in cause && typeof cause.code === "number"
+    ? cause.code
+    : undefined
 
 /** One question to the broker on a channel, with the deadline that every step has. */
 export const step = <A>(name: string, ask: () => PromiseLike<A>): Effect.Effect<A, ChannelLost> =>
-  Effect.tryPromise({ try: ask, catch: (cause) => new ChannelLost({ reason: reasonOf(cause), code: codeOf(cause) }) }).pipe(
+  Effect.tryPromise({
+    try: async () => ask(),
+    catch: (cause) => new ChannelLost({ reason: reasonOf(cause), code: codeOf(cause) })
+  }).pipe(
     Effect.timeoutOrElse({
       duration: stepLimit,
-      orElse: () => Effect.fail(new ChannelLost({ reason: `no answer to ${name} within ${stepLimit}`, code: undefined }))
+      orElse: () =>
+        Effect.fail(new ChannelLost({ reason: `no answer to ${name} within ${stepLimit}`, code: undefined }))
     })
   )
 

@@ -121,7 +121,9 @@ export class Connection extends Context.Service<
           Effect.gen(function* () {
             const link = yield* open(dial)
             yield* followAlarms(link.model, blocked)
-            yield* Effect.acquireRelease(SubscriptionRef.set(current, link), () => SubscriptionRef.set(current, undefined))
+            yield* Effect.acquireRelease(SubscriptionRef.set(current, link), () =>
+              SubscriptionRef.set(current, undefined)
+            )
             yield* well
             yield* tell("link-up")
             told = ""
@@ -153,15 +155,13 @@ const open = (dial: Effect.Effect<Dialled, LinkFailed>) =>
     ({ model }) => hangUp(model),
     { interruptible: true }
   ).pipe(
-    Effect.map(
-      ({ model, closed }): Link => ({
-        model,
-        lost: Effect.flatMap(
-          Effect.promise(() => closed),
-          (reason) => Effect.fail(new LinkLost({ reason }))
-        )
-      })
-    )
+    Effect.map(({ model, closed }): Link => ({
+      model,
+      lost: Effect.flatMap(
+        Effect.promise(() => closed),
+        (reason) => Effect.fail(new LinkLost({ reason }))
+      )
+    }))
   )
 
 /** Closes politely within the limit, then cuts the socket: the client library only half-closes one that is silent. */

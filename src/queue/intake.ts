@@ -1,5 +1,19 @@
 import type { Channel, ConsumeMessage } from "amqplib"
-import { Cause, Clock, Context, Data, Deferred, Duration, Effect, Layer, Option, Queue, Schedule, Stream, SubscriptionRef } from "effect"
+import {
+  Cause,
+  Clock,
+  Context,
+  Data,
+  Deferred,
+  Duration,
+  Effect,
+  Layer,
+  Option,
+  Queue,
+  Schedule,
+  Stream,
+  SubscriptionRef
+} from "effect"
 import { tell } from "../events.ts"
 import type { Incoming } from "../message/incoming.ts"
 import { Settings } from "../settings.ts"
@@ -69,7 +83,10 @@ const open = Effect.gen(function* () {
       // Once the channel is to be closed its deliveries are as good as lost, though the broker has not said so yet.
       yield* Effect.addFinalizer(() => Effect.sync(() => void (given = true)))
       const deliver = (message: ConsumeMessage) =>
-        Queue.offerUnsafe(buffer, delivery(channel, message, () => given || isLost(), opened, clock))
+        Queue.offerUnsafe(
+          buffer,
+          delivery(channel, message, () => given || isLost(), opened, clock)
+        )
       while (true) {
         yield* Effect.raceFirst(Effect.scoped(consume(channel, queue, deliver, well)), lost)
         yield* Effect.raceFirst(
@@ -81,7 +98,12 @@ const open = Effect.gen(function* () {
     })
 
   /** Consumes while that is wanted; fails when the broker cancels. */
-  const consume = (channel: Channel, queue: string, deliver: (message: ConsumeMessage) => void, well: Effect.Effect<void>) =>
+  const consume = (
+    channel: Channel,
+    queue: string,
+    deliver: (message: ConsumeMessage) => void,
+    well: Effect.Effect<void>
+  ) =>
     Effect.gen(function* () {
       const cancelled = yield* Deferred.make<never, ConsumerCancelled>()
       yield* Effect.acquireRelease(

@@ -213,4 +213,3 @@ const open = Effect.gen(function* () {
       )
   })
 })
-

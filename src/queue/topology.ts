@@ -6,7 +6,10 @@ import { ChannelLost, openChannel, step } from "./channel.ts"
 import type { Link, LinkLost } from "./connection.ts"
 
 /** A queue is not there, and it is not (or not yet) to be declared. */
-export class QueueMissing extends Data.TaggedError("QueueMissing")<{ readonly queue: string; readonly remedy: string }> {
+export class QueueMissing extends Data.TaggedError("QueueMissing")<{
+  readonly queue: string
+  readonly remedy: string
+}> {
   override get message() {
     return `the queue ${this.queue} does not exist: ${this.remedy}`
   }

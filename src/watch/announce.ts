@@ -24,7 +24,8 @@ export const announce = Effect.gen(function* () {
     if (SubscriptionRef.getUnsafe(dispatch.health) === "away") return "the portal does not answer; requests are held"
     const closed = SubscriptionRef.getUnsafe(outlet.closed)
     if (closed !== undefined) return closed
-    if (!SubscriptionRef.getUnsafe(intake.consuming)) return `cannot take requests from ${settings.ampqIn}; trying again`
+    if (!SubscriptionRef.getUnsafe(intake.consuming))
+      return `cannot take requests from ${settings.ampqIn}; trying again`
     return `taking requests from ${settings.ampqIn}`
   })
 
