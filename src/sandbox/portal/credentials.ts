@@ -36,8 +36,8 @@ const refusals: Readonly<Record<string, { later: number; earlier: number; code: 
   revoked: { later: 401, earlier: 403, code: "INVALID_CREDENTIALS", text: "Invalid request credentials" },
   expired: { later: 401, earlier: 401, code: "expired_token", text: "The access token provided has expired" },
   dismissed: { later: 401, earlier: 401, code: "authorization_error", text: "Unable to authorize user" },
-  tariff: { later: 401, earlier: 403, code: "ACCESS_DENIED", text: "REST is available only on commercial plans." },
-  overload: { later: 401, earlier: 503, code: "OVERLOAD_LIMIT", text: "REST API is blocked due to overload." },
+  tariff: { later: 401, earlier: 403, code: "ACCESS_DENIED", text: "REST is available only by subscription" },
+  overload: { later: 401, earlier: 503, code: "OVERLOAD_LIMIT", text: "REST API is blocked due to overload" },
   deleted: { later: 403, earlier: 500, code: "PORTAL_DELETED", text: "Portal was deleted" }
 }
 
@@ -84,6 +84,14 @@ export class Credentials {
     return /^\d+$/.test(credential.user) && /^[a-zA-Z0-9]+$/.test(credential.secret) ? "good" : "revoked"
   }
 
+  /** A portal that is gone answers nothing else, not even that a method is unknown. */
+  portalRefusal(): Refusal | undefined {
+    const gone = refusals["deleted"]
+    return this.everyone === "deleted" && gone !== undefined
+      ? new Refusal(gone[this.revision], gone.code, gone.text)
+      : undefined
+  }
+
   /** Why a call with this credential to a method of this scope is not let in, if it is not. */
   refusal(credential: Credential | undefined, scope: string): Refusal | undefined {
     if (credential === undefined) return new Refusal(401, "NO_AUTH_FOUND", "Wrong authorization data")
@@ -97,7 +105,7 @@ export class Credentials {
     return new Refusal(
       this.revision === "later" ? 401 : 403,
       "insufficient_scope",
-      "The request requires higher privileges than provided by the access token"
+      `The request requires higher privileges than provided by the ${credential.kind === "webhook" ? "webhook" : "access"} token`
     )
   }
 }

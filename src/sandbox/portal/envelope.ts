@@ -1,5 +1,5 @@
 import { encodeJson, Unencodable } from "./json.ts"
-import type { Manner, Reply } from "./wire.ts"
+import type { Manner, Reply } from "./http.ts"
 import { at, isFields, type Fields, type Value } from "./value.ts"
 
 /** A refusal in the shape of v2: a code (a word, "" or a number), a text, at times more keys. */

@@ -1,5 +1,5 @@
 import { htmlReply, jsonHeaders, jsonReply, refusalBody, Refusal, withManner } from "./envelope.ts"
-import type { Delivery, Reply } from "./wire.ts"
+import type { Delivery, Reply } from "./http.ts"
 import type { Value } from "./value.ts"
 
 /** Which requests a fault strikes. Without any of these: all of them. */

@@ -2,7 +2,7 @@ import type { Credential } from "./credentials.ts"
 import { decodeJson } from "./json.ts"
 import { parseMultipart, parseStr, textOfBytes } from "./php.ts"
 import { at, Entries, entriesOf, isPhpArray, textOf, type Value } from "./value.ts"
-import type { WireRequest } from "./wire.ts"
+import type { WireRequest } from "./http.ts"
 
 /** Where a request is addressed to. */
 export interface Address {

@@ -2,7 +2,7 @@ import type { Credential } from "./credentials.ts"
 import type { Crm } from "./crm.ts"
 import { Refusal, type Outcome } from "./envelope.ts"
 import { at, integerOf, param, type Value } from "./value.ts"
-import type { WireRequest } from "./wire.ts"
+import type { WireRequest } from "./http.ts"
 
 /** What a method is called with. */
 export interface Call {

@@ -1,11 +1,13 @@
 import { Data, Effect, type Scope } from "effect"
-import { Core, type Latency } from "./core.ts"
+import { Core } from "./core.ts"
 import type { Revision, Standing } from "./credentials.ts"
 import type { Crm } from "./crm.ts"
 import type { Outcome } from "./envelope.ts"
 import type { Execution, KeyRule } from "./executions.ts"
 import type { Fault } from "./faults.ts"
+import type { LimitOptions, Preset } from "./limits.ts"
 import type { Call, Method } from "./method.ts"
+import type { Latency } from "./registry.ts"
 import { listen, type Listener } from "./wire.ts"
 
 export interface PortalOptions {
@@ -21,6 +23,8 @@ export interface PortalOptions {
   /** By what executions are told apart. */
   readonly key?: KeyRule
   readonly latency?: Latency
+  /** A preset, or what differs from one; by default those of a box, which are none. */
+  readonly limits?: LimitOptions | Preset
   /** The longest body in bytes; more is a 413 of the web server. */
   readonly longestBody?: number
 }
@@ -52,11 +56,13 @@ export interface Portal {
   /** With the statuses of which revision of the vendor's page credentials are refused. */
   readonly answerAs: (revision: Revision) => void
   readonly latency: (latency: Latency) => void
+  /** Sets the limits anew, with empty buckets. */
+  readonly limit: (limits: LimitOptions | Preset) => void
   /** Adds a method, or replaces one. It is a write unless said otherwise. */
   readonly define: (
     name: string,
     run: (call: Call) => Outcome | Promise<Outcome>,
-    options?: Partial<Pick<Method, "scope" | "write">>
+    options?: Partial<Pick<Method, "scope" | "write">> & { readonly version?: 2 | 3 }
   ) => void
   /** The methods that ran, oldest first. */
   readonly executions: ReadonlyArray<Execution>
@@ -89,7 +95,8 @@ export const openPortal = (options: PortalOptions = {}): Effect.Effect<Portal, P
       keep: options.keep ?? 100_000,
       smartProcesses: options.smartProcesses ?? [31, 128, 1042],
       ...(options.key === undefined ? {} : { key: options.key }),
-      ...(options.latency === undefined ? {} : { latency: options.latency })
+      ...(options.latency === undefined ? {} : { latency: options.latency }),
+      ...(options.limits === undefined ? {} : { limits: options.limits })
     })
     let listener: Listener | undefined
 
@@ -132,8 +139,12 @@ export const openPortal = (options: PortalOptions = {}): Effect.Effect<Portal, P
       credential: (name, standing) => core.credentials.set(name, standing),
       acceptOnlyKnown: () => core.credentials.acceptOnlyKnown(),
       answerAs: (revision) => core.credentials.answerAs(revision),
-      latency: (latency) => core.setLatency(latency),
-      define: (name, run, { scope = "", write = true } = {}) => core.define(name, { scope, write, run }),
+      latency: (latency) => {
+        core.performer.latency = latency
+      },
+      limit: (limits) => core.limit(limits),
+      define: (name, run, { scope = "", write = true, version = 2 } = {}) =>
+        (version === 2 ? core.second : core.third).define(name, { scope, write, run }),
       get executions() {
         return core.executions.all()
       },
@@ -148,7 +159,7 @@ export const openPortal = (options: PortalOptions = {}): Effect.Effect<Portal, P
       get maxInFlight() {
         return core.maxInFlight
       },
-      refusals: core.refusals,
+      refusals: core.performer.refusals,
       crm: core.crm,
       until: (enough) =>
         Effect.callback<void>((resume) => {
