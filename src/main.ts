@@ -14,6 +14,7 @@ import { Outlet } from "./queue/outlet.ts"
 import { Topology } from "./queue/topology.ts"
 import { describeSettings, environment, Settings } from "./settings.ts"
 import { announce } from "./watch/announce.ts"
+import { check } from "./watch/check.ts"
 import { layerLog } from "./watch/log.ts"
 import { Systemd } from "./watch/systemd.ts"
 
@@ -27,7 +28,7 @@ const engine = Dispatch.layer.pipe(
   Layer.provideMerge(Layer.mergeAll(Portal.layer, Journal.layerMemory))
 )
 
-/** The daemon. A missing setting is told in plain lines, before there is a log. */
+/** The daemon. */
 const run = Effect.gen(function* () {
   yield* tell("starting", { version: packaged.version })
   yield* Effect.raceFirst(bridge, announce)
@@ -36,29 +37,57 @@ const run = Effect.gen(function* () {
   Effect.provide(Layer.mergeAll(engine, Systemd.layer)),
   Effect.ensuring(tell("stopped")),
   Effect.provide(Layer.mergeAll(layerLog, Dial.layer)),
-  Effect.provide(Settings.layer),
-  Effect.tapErrorTag("SettingsWrong", (error) => Console.error(error.message))
+  Effect.provide(Settings.layer)
 )
 
-const demoFlags = {
-  count: Flag.Int("requests").pipe(Flag.withDescription("How many requests to send"), Flag.withDefault(1_000)),
-  user: Flag.String("user").pipe(
-    Flag.withDescription("User id of a webhook, if B24REST names a real portal"),
-    Flag.optional
-  ),
+const webhookFlags = {
+  user: Flag.String("user").pipe(Flag.withDescription("User id of a webhook on the portal"), Flag.optional),
   token: Flag.Redacted("token").pipe(Flag.withDescription("Secret of that webhook"), Flag.optional)
 }
 
-const demoCommand = Command.make("demo", demoFlags, ({ count, user, token }) =>
+const runCommand = Command.make("run", {}, () => run).pipe(
+  Command.withDescription("Run the bridge (the same as no command)")
+)
+
+const checkCommand = Command.make("check", webhookFlags, (webhook) =>
+  check(Option.all(webhook)).pipe(
+    Effect.provide(Layer.mergeAll(Portal.layer, Dial.layer)),
+    Effect.provide(Settings.layer)
+  )
+).pipe(Command.withDescription("Look at settings, broker, queues, rights and portal, and say what does not hold"))
+
+const demoFlags = {
+  count: Flag.Int("requests").pipe(Flag.withDescription("How many requests to send"), Flag.withDefault(1_000)),
+  ...webhookFlags
+}
+
+// The sandbox is loaded by its own commands only: the daemon neither needs nor pays for it.
+const demoCommand = Command.make("demo", demoFlags, ({ count, ...webhook }) =>
   Effect.gen(function* () {
     const { demo } = yield* Effect.promise(() => import("./sandbox/demo.ts"))
     const withLog = Layer.provideMerge(engine, layerLog)
-    yield* demo(yield* environment, withLog, { count, webhook: Option.all({ user, token }) })
-  }).pipe(Effect.tapErrorTag(["DemoFailed", "SettingsWrong"], (error) => Console.error(error.message)))
+    yield* demo(yield* environment, withLog, { count, webhook: Option.all(webhook) })
+  })
 ).pipe(
   Command.withDescription(
     "Send requests through the whole bridge, on an embedded broker and a simulated portal unless AMPQURL and B24REST are set"
   )
+)
+
+const portalFlags = {
+  hostname: Flag.String("host").pipe(Flag.withDescription("Address to listen on"), Flag.withDefault("127.0.0.1")),
+  port: Flag.Int("port").pipe(Flag.withDescription("Port to listen on"), Flag.withDefault(8024))
+}
+
+const portalCommand = Command.make("portal", portalFlags, (options) =>
+  Effect.gen(function* () {
+    const { standalone } = yield* Effect.promise(() => import("./sandbox/standalone.ts"))
+    yield* standalone(options)
+  })
+).pipe(Command.withDescription("Run the simulated portal as a server, to test producers against"))
+
+const unitCommand = Command.make("unit", {}, () => Console.log(unitText.trimEnd())).pipe(
+  Command.withDescription("Print the systemd unit")
 )
 
 const settingsText = describeSettings("en")
@@ -73,13 +102,7 @@ const command = Command.make("B24RMQ", {}, () => run).pipe(
   Command.withDescription(
     `Takes requests from a RabbitMQ queue, calls the Bitrix24 REST API, puts each answer into another queue.\nWithout a command it runs.\n\nSettings (environment):\n${settingsText}`
   ),
-  Command.withSubcommands([
-    Command.make("run", {}, () => run).pipe(Command.withDescription("Run the bridge (the same as no command)")),
-    demoCommand,
-    Command.make("unit", {}, () => Console.log(unitText.trimEnd())).pipe(
-      Command.withDescription("Print the systemd unit")
-    )
-  ])
+  Command.withSubcommands([runCommand, checkCommand, demoCommand, portalCommand, unitCommand])
 )
 
 /** A stop on request is a success for systemd; everything else keeps its own code. */
@@ -95,7 +118,11 @@ for (const signal of ["SIGTERM", "SIGINT"] as const) {
 }
 process.on("SIGHUP", () => process.kill(process.pid, "SIGTERM"))
 
+// What these say is for a person as it stands: no stack, and before there is a log.
+const spoken = ["SettingsWrong", "DemoFailed", "PortalFailed"] as const
+
 Command.run(command, { version: packaged.version }).pipe(
+  Effect.tapErrorTag(spoken, (error) => Console.error(error.message)),
   Effect.provide(NodeServices.layer),
   NodeRuntime.runMain({ teardown })
 )

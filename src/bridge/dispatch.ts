@@ -17,7 +17,7 @@ import { tell } from "../events.ts"
 import type { Request } from "../message/request.ts"
 import { Portal } from "../portal/client.ts"
 import * as Limits from "../portal/limits.ts"
-import { type Outcome, Unknown } from "../portal/outcome.ts"
+import { type Outcome, provesLife, Unknown } from "../portal/outcome.ts"
 import { Outlet } from "../queue/outlet.ts"
 import { probe as probeSchedule, readAgain } from "../schedules.ts"
 import { Settings } from "../settings.ts"
@@ -208,7 +208,7 @@ const open = Effect.gen(function* () {
     const reason = yield* Queue.take(suspicions)
     const awaySince = now()
     const pause = yield* Schedule.toStepWithSleep(Schedule.jittered(probeSchedule))
-    while (!(yield* portal.probe)) {
+    while (!provesLife(yield* portal.probe)) {
       if (limits.health !== "away") yield* tell("portal-away", { reason })
       limits = Limits.probed(limits, false)
       // An outage is nobody's attempt.

@@ -2,7 +2,7 @@ import { Context, Duration, Effect, Layer, Redacted } from "effect"
 import { rootCertificates } from "node:tls"
 import type { Request } from "../message/request.ts"
 import { Settings } from "../settings.ts"
-import { judge, moved, type Outcome, oversized, provesLife, Unavailable, Unknown } from "./outcome.ts"
+import { judge, moved, type Outcome, oversized, Unavailable, Unknown } from "./outcome.ts"
 
 /** What one call needs to know of a request. */
 export type Call = Pick<Request, "method" | "user" | "token" | "body">
@@ -13,8 +13,8 @@ export class Portal extends Context.Service<
   {
     /** Sends a call once. Total: however it ends, it ends as an Outcome. An interrupted call is given up. */
     readonly call: (call: Call) => Effect.Effect<Outcome>
-    /** Asks `server.time` without a credential. True if anything that a portal would say comes back. */
-    readonly probe: Effect.Effect<boolean>
+    /** Asks `server.time` without a credential: whatever a portal would say to that proves that it lives. */
+    readonly probe: Effect.Effect<Outcome>
   }
 >()("b24rmq/Portal") {
   static readonly layer = Layer.effect(
@@ -122,6 +122,6 @@ const open = Effect.gen(function* () {
   return Portal.of({
     call: ({ method, user, token, body }) =>
       ask(`${base.href}${user}/${Redacted.value(token)}/${method}`, body, deadline),
-    probe: Effect.map(ask(`${base.href}server.time`, noParameters, Duration.min(probeLimit, deadline)), provesLife)
+    probe: ask(`${base.href}server.time`, noParameters, Duration.min(probeLimit, deadline))
   })
 })

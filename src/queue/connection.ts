@@ -154,18 +154,19 @@ const open = (dial: Effect.Effect<Dialled, LinkFailed>) =>
     ),
     ({ model }) => hangUp(model),
     { interruptible: true }
-  ).pipe(
-    Effect.map(({ model, closed }): Link => ({
-      model,
-      lost: Effect.flatMap(
-        Effect.promise(() => closed),
-        (reason) => Effect.fail(new LinkLost({ reason }))
-      )
-    }))
+  ).pipe(Effect.map(linkOf))
+
+/** What was dialled, as a link. */
+export const linkOf = ({ model, closed }: Dialled): Link => ({
+  model,
+  lost: Effect.flatMap(
+    Effect.promise(() => closed),
+    (reason) => Effect.fail(new LinkLost({ reason }))
   )
+})
 
 /** Closes politely within the limit, then cuts the socket: the client library only half-closes one that is silent. */
-const hangUp = (model: ChannelModel) =>
+export const hangUp = (model: ChannelModel) =>
   Effect.tryPromise(() => model.close()).pipe(
     Effect.timeout(closeLimit),
     Effect.ignore,
