@@ -47,6 +47,8 @@ const oneEvent = 1_000
 export const concurrencyOf = (limits: Limits, now: number, ceiling: number) =>
   Math.min(ceiling, Math.max(1, limits.allowed + Math.floor((now - limits.since) / 1_000)))
 
+const nextRaise = (limits: Limits, now: number) => limits.since + (Math.floor((now - limits.since) / 1_000) + 1) * 1_000
+
 /** May a call to `method` (with its credential) go, with `inFlight` others on their way? */
 export const next = (limits: Limits, now: number, method: string, inFlight: number, ceiling: number): Permission => {
   if (limits.health !== "well") return wait("portal unavailable", undefined)
@@ -55,7 +57,7 @@ export const next = (limits: Limits, now: number, method: string, inFlight: numb
   if (closedUntil !== undefined && now < closedUntil) return wait("operating time", closedUntil)
   if (inFlight < concurrencyOf(limits, now, ceiling)) return go
   // A call that ends makes room at once; a ceiling that was lowered is raised by time alone.
-  return wait("concurrency", inFlight < ceiling ? now + oneEvent : undefined)
+  return wait("concurrency", inFlight < ceiling ? nextRaise(limits, now) : undefined)
 }
 
 const go: Permission = { _tag: "Go" }

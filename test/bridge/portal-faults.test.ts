@@ -1,0 +1,130 @@
+import { expect } from "bun:test"
+import { Effect, type Scope } from "effect"
+import { openPortal, type Portal } from "../../src/sandbox/portal/server.ts"
+import { live } from "../effect.ts"
+import { type Bridge, startBridge } from "../rig/bridge.ts"
+import type { RigFailed } from "../rig/until.ts"
+import { checkAnswers, collector, publishAll, requests } from "../rig/producer.ts"
+import { vhost } from "../rig/rabbit.ts"
+
+/** How long a fault lasts, in seconds; 20 for the full form. */
+const span = Number(process.env.B24RMQ_TEST_FAULT_SECONDS ?? 4)
+
+/** Requests of the load: three reads to one write, every write with a title of its own. */
+const load = (count: number) =>
+  requests(count, (n) =>
+    n % 4 === 0
+      ? { method: "crm.deal.add", params: { fields: { TITLE: `deal ${n}` } } }
+      : { method: "crm.deal.list", params: { filter: { ">ID": n }, start: -1 } }
+  )
+
+type Scene = Effect.Effect<void, RigFailed | { readonly _tag: "PortalFailed" }, Scope.Scope>
+
+/**
+ * Sends a load for as long as the fault lasts, and holds the bridge to its promises: every request answered once, reads
+ * done, writes executed at most once, and `unknown` for none but writes that were cut off.
+ */
+const survives = (
+  name: string,
+  scene: (portal: Portal, bridge: Bridge) => Scene,
+  mostUnknown: (writes: number) => number
+) =>
+  live(
+    name,
+    () =>
+      Effect.gen(function* () {
+        const { url } = yield* vhost
+        const portal = yield* openPortal({ latency: { call: 5 } })
+        const bridge = yield* startBridge({ env: { AMPQURL: url, B24REST: portal.url, B24RMQ_PORTAL_LIMIT: "1" } })
+        const answers = yield* collector(url, "bitrix24out")
+        const sent = load(span * 150)
+        const publishing = yield* Effect.forkChild(publishAll(url, "bitrix24in", sent, { rate: 100 }))
+        yield* scene(portal, bridge)
+        portal.clearFaults()
+        const got = yield* answers.has(sent.length, "60 seconds")
+        const { lost, duplicated, byOutcome } = checkAnswers(sent, got)
+        expect({ lost, duplicated }).toEqual({ lost: [], duplicated: [] })
+        const outcomes = [...got.values()].flat().map(({ id, method, outcome }) => ({ id, method, outcome }))
+        expect(outcomes.filter(({ method, outcome }) => method === "crm.deal.list" && outcome !== "done")).toEqual([])
+        expect(portal.doubles()).toEqual([])
+        const done = outcomes.filter(({ method, outcome }) => method === "crm.deal.add" && outcome === "done").length
+        const unknown = byOutcome.unknown ?? 0
+        expect(done + unknown).toBe(sent.length / 4)
+        expect(unknown).toBeLessThanOrEqual(mostUnknown(sent.length / 4))
+        expect(portal.count("crm.deal.add")).toBeGreaterThanOrEqual(done)
+        expect(bridge.ended()).toBeUndefined()
+        console.log(
+          `${name}: ${sent.length} requests, ${unknown} of ${sent.length / 4} writes unknown, ${portal.count("crm.deal.add")} executed`
+        )
+        void publishing
+      }),
+    120_000
+  )
+
+const inFlight = 16
+const lasting = Effect.sleep(`${span} seconds`)
+
+survives(
+  "a portal that refuses connections",
+  (portal) =>
+    Effect.gen(function* () {
+      yield* portal.until(({ requests }) => requests > 20)
+      yield* portal.down
+      yield* lasting
+      yield* portal.up
+    }),
+  () => inFlight
+)
+
+survives(
+  "a gateway that answers 502 in HTML to everything",
+  (portal) =>
+    Effect.gen(function* () {
+      yield* portal.until(({ requests }) => requests > 20)
+      portal.fault({ kind: "html", status: 502 })
+      yield* lasting
+    }),
+  () => inFlight
+)
+
+survives(
+  "a gateway that answers 502 in HTML to every second call",
+  (portal) =>
+    Effect.gen(function* () {
+      portal.fault({ kind: "html", status: 502, when: { every: 2 } })
+      yield* lasting
+    }),
+  (writes) => writes
+)
+
+survives(
+  "answers cut in the middle",
+  (portal) =>
+    Effect.gen(function* () {
+      portal.fault({ kind: "cut", when: { probability: 0.05, seed: 7 } })
+      portal.fault({ kind: "cut", chunked: true, reset: true, when: { probability: 0.05, seed: 8 } })
+      yield* lasting
+    }),
+  (writes) => writes / 2
+)
+
+survives(
+  "connections reset after execution",
+  (portal) =>
+    Effect.gen(function* () {
+      portal.fault({ kind: "reset", executed: true, when: { probability: 0.1, seed: 9 } })
+      yield* lasting
+    }),
+  (writes) => writes / 2
+)
+
+survives(
+  "calls that hang for ever, executed or not",
+  (portal) =>
+    Effect.gen(function* () {
+      portal.fault({ kind: "hang", executed: true, when: { only: "writes", next: 2 } })
+      portal.fault({ kind: "hang", when: { only: "reads", next: 2 } })
+      yield* portal.until(({ requests }) => requests > span * 140)
+    }),
+  () => 2
+)
