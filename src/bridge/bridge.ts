@@ -1,4 +1,4 @@
-import { Cause, Deferred, Effect, Fiber, Option, Result, Stream, SubscriptionRef } from "effect"
+import { Cause, Effect, Fiber, FiberSet, Option, Result, Stream, SubscriptionRef } from "effect"
 import { tell } from "../events.ts"
 import { Journal } from "../journal/journal.ts"
 import { type Answer, envelope, ownError, rejection, tooLarge } from "../message/answer.ts"
@@ -128,30 +128,29 @@ export const bridge = Effect.gen(function* () {
 
   const dropLost = Stream.runForEach(SubscriptionRef.changes(intake.losses), () => dispatch.look)
 
-  const stop = yield* Deferred.make<void>()
   const deciding = yield* Effect.forkScoped(dispatch.run)
   const minding = yield* Effect.forkScoped(Effect.forever(mindOutages))
   const dropping = yield* Effect.forkScoped(dropLost)
-  const journeys = yield* intake.deliveries.pipe(
-    Stream.interruptWhen(Deferred.await(stop)),
-    Stream.mapEffect(total, { concurrency: "unbounded", unordered: true }),
-    Stream.runDrain,
+  const journeys = yield* FiberSet.make<void>()
+  const taking = yield* intake.deliveries.pipe(
+    Stream.runForEach((delivery) => FiberSet.run(journeys, total(delivery))),
     Effect.forkScoped
   )
-  // Runs before the forked fibers are interrupted, for it is added after them.
+  // Runs before the forked fibers are interrupted, for it is added after them: the channel of the intake has to stay
+  // open until the last journey has acknowledged.
   yield* Effect.addFinalizer(() =>
     Effect.gen(function* () {
       yield* tell("stopping")
       yield* Fiber.interrupt(minding)
       yield* intake.want("holding")
       yield* dispatch.close
-      yield* Deferred.succeed(stop, undefined)
-      if (Option.isNone(yield* Effect.timeoutOption(Fiber.await(journeys), settings.drain))) yield* tell("drain-cut")
+      if (Option.isNone(yield* Effect.timeoutOption(FiberSet.awaitEmpty(journeys), settings.drain))) yield* tell("drain-cut")
     })
   )
-  return yield* Effect.raceAllFirst(
-    [journeys, deciding, minding, dropping].map((fiber) => Fiber.join<unknown, never>(fiber))
-  )
+  return yield* Effect.raceAllFirst([
+    FiberSet.join(journeys),
+    ...[taking, deciding, minding, dropping].map((fiber) => Fiber.join<unknown, never>(fiber))
+  ])
 })
 
 const answered = (request: Request, answer: Answer) =>
