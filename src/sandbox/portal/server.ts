@@ -1,14 +1,15 @@
 import { Data, Effect, type Scope } from "effect"
+import { control, isControl } from "./control.ts"
 import { Core } from "./core.ts"
 import type { Revision, Standing } from "./credentials.ts"
 import type { Crm } from "./crm.ts"
+import { Door } from "./door.ts"
 import type { Outcome } from "./envelope.ts"
 import type { Execution, KeyRule } from "./executions.ts"
 import type { Fault } from "./faults.ts"
 import type { LimitOptions, Preset } from "./limits.ts"
 import type { Call, Method } from "./method.ts"
 import type { Latency } from "./registry.ts"
-import { listen, type Listener } from "./wire.ts"
 
 export interface PortalOptions {
   readonly hostname?: string
@@ -25,6 +26,8 @@ export interface PortalOptions {
   readonly latency?: Latency
   /** A preset, or what differs from one; by default those of a box, which are none. */
   readonly limits?: LimitOptions | Preset
+  /** Whether `/_/` on this machine controls the portal: faults, limits, executions. See `control.ts`. */
+  readonly control?: boolean
   /** The longest body in bytes; more is a 413 of the web server. */
   readonly longestBody?: number
 }
@@ -87,6 +90,9 @@ export interface Portal {
   readonly up: Effect.Effect<void, PortalFailed>
 }
 
+// bitrix24/b24restdocs:api-reference/files/index.md
+const cloudBody = 2 * 1024 ** 3
+
 /** A simulated Bitrix24 portal behind a real socket; it closes with its scope. */
 export const openPortal = (options: PortalOptions = {}): Effect.Effect<Portal, PortalFailed, Scope.Scope> =>
   Effect.gen(function* () {
@@ -98,35 +104,22 @@ export const openPortal = (options: PortalOptions = {}): Effect.Effect<Portal, P
       ...(options.latency === undefined ? {} : { latency: options.latency }),
       ...(options.limits === undefined ? {} : { limits: options.limits })
     })
-    let listener: Listener | undefined
-
-    const open = (port: number): Effect.Effect<Listener, PortalFailed> =>
-      Effect.try({
-        try: () =>
-          listen(
-            {
-              hostname,
-              port,
-              longestBody: options.longestBody ?? 2 * 1024 ** 3,
-              ...(options.tls === undefined ? {} : { tls: options.tls })
-            },
-            (request) => core.answer(request)
-          ),
-        catch: (cause) => new PortalFailed({ address: `${hostname}:${port}`, cause })
-      })
-
-    const down = Effect.sync(() => {
-      listener?.close()
-      listener = undefined
-    })
-
-    yield* Effect.acquireRelease(
-      Effect.map(open(options.port ?? 0), (opened) => {
-        listener = opened
-      }),
-      () => down
+    const door: Door = new Door(
+      {
+        hostname,
+        port: options.port ?? 0,
+        longestBody: options.longestBody ?? cloudBody,
+        ...(options.tls === undefined ? {} : { tls: options.tls })
+      },
+      (request) =>
+        options.control === true && isControl(request) ? control(core, door, request) : core.answer(request)
     )
-    const port = (listener as Listener | undefined)?.port ?? 0
+    const up = Effect.try({
+      try: () => door.open(),
+      catch: (cause) => new PortalFailed({ address: `${hostname}:${door.port}`, cause })
+    })
+    yield* Effect.acquireRelease(up, () => Effect.sync(() => door.lock()))
+    const { port } = door
     const origin = `${options.tls === undefined ? "http" : "https"}://${hostname}:${port}`
 
     const portal: Portal = {
@@ -171,14 +164,8 @@ export const openPortal = (options: PortalOptions = {}): Effect.Effect<Portal, P
           return Effect.sync(stop)
         }),
       reset: () => core.reset(),
-      down,
-      up: Effect.suspend(() =>
-        listener === undefined
-          ? Effect.map(open(port), (opened) => {
-              listener = opened
-            })
-          : Effect.void
-      )
+      down: Effect.sync(() => door.close()),
+      up
     }
     return portal
   })
