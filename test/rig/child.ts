@@ -1,5 +1,5 @@
-import { type ChildProcess, spawn } from "node:child_process"
-import { appendFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs"
+import { type ChildProcess, spawn, spawnSync } from "node:child_process"
+import { appendFileSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { type Duration, Effect } from "effect"
@@ -16,20 +16,19 @@ while read -r pid born; do
 done < "$folder/children"
 rm -rf "$folder" || { sleep 1; rm -rf "$folder"; }`
 
+// The guard is started from a shell that ends at once, so that it is no child of this process: when a test exceeds its
+// time, `bun test` kills every child, and those that are started later would have no guard. Hence a named pipe.
+const startScript = `mkfifo "$2/alive" && { setsid sh -c "$1" guard "$2" <"$2/alive" >/dev/null 2>&1 & }`
+
 let folder: string | undefined
-let guard: ChildProcess | undefined
 
 /** The folder of this process, guarded from the first use on. */
 const guarded = () => {
   if (folder !== undefined) return folder
   folder = mkdtempSync(join(tmpdir(), "b24rmq-rig-"))
   appendFileSync(join(folder, "children"), "")
-  guard = spawn("/bin/sh", ["-c", guardScript, "guard", folder], {
-    detached: true,
-    cwd: "/",
-    stdio: ["pipe", "ignore", "ignore"]
-  })
-  guard.unref()
+  spawnSync("/bin/sh", ["-c", startScript, "start", guardScript, folder], { cwd: "/", stdio: "ignore" })
+  openSync(join(folder, "alive"), "w") // never closed but by the end of this process
   return folder
 }
 

@@ -87,7 +87,7 @@ export interface Node extends SharedNode {
   readonly log: () => string
   /** SIGKILL, the data stays. */
   readonly kill9: Effect.Effect<void>
-  /** Starts the killed node again, with the same ports and data, and waits until it is ready. Quorum queues elect. */
+  /** Starts the killed node again, with the same ports and data, and waits until it is ready. */
   readonly start: Effect.Effect<void, RigFailed>
   /** Stops the broker in an orderly way while its Erlang machine goes on. */
   readonly stopApp: Effect.Effect<void, RigFailed>
@@ -304,31 +304,35 @@ const launch = (folder: string, options: NodeOptions) =>
         (fd) => Effect.sync(() => closeSync(fd))
       )
     // In the foreground, so that it is a child of ours: a node would leave one behind as a daemon.
-    const epmd = yield* start("epmd", ["-port", `${ports.epmd}`, "-address", "127.0.0.1"])
+    let epmd: Child | undefined
     let machine: Child | undefined
-    const begun = Effect.suspend(() =>
-      machine?.ended() === undefined && machine !== undefined
-        ? Effect.succeed(machine)
-        : Effect.tap(start(server, []), (started) => Effect.sync(() => (machine = started)))
+    const begun = Effect.uninterruptible(
+      Effect.gen(function* () {
+        if (epmd === undefined || epmd.ended() !== undefined)
+          epmd = yield* start("epmd", ["-port", `${ports.epmd}`, "-address", "127.0.0.1"])
+        if (machine === undefined || machine.ended() !== undefined) machine = yield* start(server, [])
+        return machine
+      })
     )
     const withMachine = (act: (machine: Child) => Effect.Effect<unknown>) =>
       Effect.suspend(() => (machine === undefined ? Effect.void : Effect.asVoid(act(machine))))
+    const killed = withMachine((machine) => machine.destroy)
+    const stopEpmd = Effect.suspend(() => epmd?.destroy ?? Effect.void)
     const shared = attach(at)
     const log = () => readFileSync(output, "utf8")
     const must = (expression: string) => Effect.asVoid(shared.evaluate(expression))
-    // 3.10.8: a quorum queue that was declared less than about a second before the kill stays a follower for ever when a
-    // client publishes to it before it has held its election; the channel of that client never answers again.
-    const elected = must(
-      "[ra:trigger_election({Queue, node()}) || {Queue, State} <- ets:tab2list(ra_state), State =/= leader]"
-    )
+    // 3.10.8 writes down where the log of a new quorum queue is only half a second after its declaration. Killed before
+    // that, the queue comes back without a confirmed message in it, or never elects a leader again. This is the broker's
+    // own affair and no test of ours: whoever kills a node means its queues to be settled.
+    const settled = shared.evaluate("dets:sync(ra_directory_reverse)").pipe(Effect.timeout("1 second"), Effect.ignore)
     const node: Node = {
       ...shared,
       pid: () => machine?.pid ?? 0,
       log,
-      kill9: withMachine((machine) => machine.destroy),
-      start: Effect.flatMap(Effect.uninterruptible(begun), (machine) =>
+      kill9: Effect.andThen(settled, killed),
+      start: Effect.flatMap(begun, (machine) =>
         Effect.raceFirst(
-          Effect.andThen(shared.ready, elected),
+          shared.ready,
           Effect.flatMap(machine.exited, () =>
             Effect.fail(new RigFailed({ what: `${at.name} ended: ${log().slice(-2_000)}` }))
           )
@@ -342,7 +346,7 @@ const launch = (folder: string, options: NodeOptions) =>
       memoryAlarm: (on) => must(`vm_memory_monitor:set_vm_memory_high_watermark(${on ? "0.00000001" : "0.4"})`),
       diskAlarm: (on) => must(`rabbit_disk_monitor:set_disk_free_limit(${on ? "1000000000000000" : "50000000"})`)
     }
-    return { node, stop: Effect.andThen(node.kill9, epmd.destroy) }
+    return { node, stop: Effect.andThen(killed, stopEpmd) }
   })
 
 /** A RabbitMQ node of one's own in a temporary folder, ready when given, killed when the scope closes. */
@@ -371,7 +375,10 @@ export const sharedNode: Effect.Effect<SharedNode, RigFailed> = Effect.suspend((
   const given = process.env[brokerVariable]
   return given === undefined ? ownSharedNode : Effect.succeed(attach(JSON.parse(given) as Address))
 })
-const ownSharedNode: Effect.Effect<SharedNode, RigFailed> = onceInProcess(startNode())
+// `bun test` kills every child of the process when a test exceeds its time: so whoever comes next starts it again. Twice,
+// because news of the end of the old process may come only while the first start looks at it.
+const nodeOfProcess = () => Effect.tap(onceInProcess(startNode()), (node) => Effect.retry(node.start, { times: 1 }))
+const ownSharedNode = nodeOfProcess()
 
 /** A vhost of the shared node: what most tests want. */
 export const vhost = Effect.flatMap(sharedNode, (node) => node.vhost())
@@ -387,7 +394,7 @@ export const victim: Effect.Effect<Node, RigFailed, Scope.Scope> = Effect.suspen
   )
 )
 const turn = Semaphore.makeUnsafe(1)
-const ownVictim = onceInProcess(startNode())
+const ownVictim = nodeOfProcess()
 const setRight = (node: Node) =>
   Effect.gen(function* () {
     yield* node.thaw
