@@ -131,7 +131,7 @@ export const bridge = Effect.gen(function* () {
   const deciding = yield* Effect.forkScoped(dispatch.run)
   const minding = yield* Effect.forkScoped(Effect.forever(mindOutages))
   const dropping = yield* Effect.forkScoped(dropLost)
-  const journeys = yield* FiberSet.make<void>()
+  const journeys = yield* FiberSet.make<void, never>()
   const taking = yield* intake.deliveries.pipe(
     Stream.runForEach((delivery) => FiberSet.run(journeys, total(delivery))),
     Effect.forkScoped
