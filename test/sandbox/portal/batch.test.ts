@@ -4,7 +4,7 @@ import { openPortal, type Portal } from "../../../src/sandbox/portal/server.ts"
 import { live } from "../../effect.ts"
 import { ask, call, result } from "./client.ts"
 
-const portal = (name: string, body: (portal: Portal) => Effect.Effect<unknown, string>) =>
+const portal = <E>(name: string, body: (portal: Portal) => Effect.Effect<unknown, E>) =>
   live(name, () =>
     Effect.flatMap(openPortal(), (portal) => {
       portal.define("my.params", ({ params }) => params, { write: false })

@@ -4,7 +4,7 @@ import { openPortal, type Portal } from "../../../src/sandbox/portal/server.ts"
 import { live } from "../../effect.ts"
 import { call, result, rows, said } from "./client.ts"
 
-const pair = (name: string, body: (portal: Portal) => Effect.Effect<unknown, string>) =>
+const pair = <E>(name: string, body: (portal: Portal) => Effect.Effect<unknown, E>) =>
   live(name, () => Effect.flatMap(openPortal(), body))
 
 const refused = (code: string | number, text: string) => [400, { error: code, error_description: text }]

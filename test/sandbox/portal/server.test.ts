@@ -5,7 +5,7 @@ import { openPortal, type Portal } from "../../../src/sandbox/portal/server.ts"
 import { live } from "../../effect.ts"
 import { ask, call, post, result, said } from "./client.ts"
 
-const portal = (name: string, body: (portal: Portal) => Effect.Effect<unknown, string>) =>
+const portal = <E>(name: string, body: (portal: Portal) => Effect.Effect<unknown, E>) =>
   live(name, () => Effect.flatMap(openPortal(), body))
 
 const form = { "content-type": "application/x-www-form-urlencoded" }

@@ -4,7 +4,7 @@ import { openPortal, type Portal } from "../../../src/sandbox/portal/server.ts"
 import { live } from "../../effect.ts"
 import { ask, call, callThird, post, result, said } from "./client.ts"
 
-const portal = (name: string, body: (portal: Portal) => Effect.Effect<unknown, string>) =>
+const portal = <E>(name: string, body: (portal: Portal) => Effect.Effect<unknown, E>) =>
   live(name, () => Effect.flatMap(openPortal(), body))
 
 const code = (name: string) => ({ error: { code: `BITRIX_REST_V3_EXCEPTION_${name}EXCEPTION` } })
