@@ -37,9 +37,3 @@ export const probe = Schedule.min([Schedule.exponential("500 millis"), Schedule.
 
 /** Between attempts to publish an answer that its queue did not take, for ever: from 200 ms, doubling up to 5 s. */
 export const publishAgain = Schedule.min([Schedule.exponential("200 millis"), Schedule.spaced("5 seconds")])
-
-/**
- * Pause of all calls after a refusal for too many requests: from 1 s, half as much again each time, up to 30 s. The
- * portal's bucket leaks 2 or 5 a second (bitrix24/b24restdocs:limits.md). Started anew after a call that went through.
- */
-export const rateRefused = Schedule.min([Schedule.exponential("1 second", 1.5), Schedule.spaced("30 seconds")])

@@ -6,7 +6,6 @@ import {
   FileSystem,
   Layer,
   MutableRef,
-  Option,
   Result,
   Runtime,
   Schema,
@@ -21,7 +20,7 @@ interface Row<A> {
   readonly also?: ReadonlyArray<string>
   /** The text that stands for an absent setting. A row without it is required. */
   readonly standard?: string
-  readonly unit?: string
+  readonly unit?: keyof typeof units
   /** The value may hold a secret: it is never printed, and it may come from a file. */
   readonly secret?: true
   readonly schema: Schema.Codec<A, string>
@@ -32,22 +31,34 @@ interface Row<A> {
   readonly ru: string
 }
 
+const units = {
+  calls: { en: "calls", ru: "вызовов" },
+  messages: { en: "messages", ru: "сообщений" },
+  s: { en: "s", ru: "с" },
+  bytes: { en: "bytes", ru: "байт" }
+}
+
 const row = <A>(row: Row<A>): Row<A> => row
 
 /** True for a host that never leaves this machine. */
 export const isLoopback = (host: string) =>
   host === "localhost" || host === "[::1]" || (isIPv4(host) && host.startsWith("127."))
 
+/** A / ? or # in a password ends what is read as the host: the rest of the password would become the vhost. */
+const cutPassword = /^amqps?:\/\/[^/?#]*[/?#].*@/
+
 const brokerUrl = Schema.RedactedFromValue(
   Schema.String.check(
     Schema.makeFilter((text) => {
       const url = URL.parse(text)
-      return (url?.protocol === "amqp:" || url?.protocol === "amqps:") && url.hostname !== ""
+      const known = url?.protocol === "amqp:" || url?.protocol === "amqps:"
+      return known && url.hostname !== "" && !cutPassword.test(text)
     })
   )
 )
 
-const webhook = /\/rest\/(?:api\/)?(\d+)\/[A-Za-z0-9]+/
+/** A user's number after /rest/: somebody pasted the address of a webhook. */
+const webhook = /\/rest\/(?:api\/)?\d+(?:\/|$)/
 
 const restUrl = Schema.URLFromString.check(
   Schema.makeFilter(
@@ -103,7 +114,7 @@ const table = {
     schema: brokerUrl,
     expects: "amqp://USER:PASSWORD@HOST:5672/VHOST or amqps://...",
     hint: (text) =>
-      /^amqps?:\/\/[^/]*[#?]/.test(text) ? "special characters of the password must be percent-encoded" : undefined,
+      cutPassword.test(text) ? "inside user, password and vhost write / ? # @ % as %2F %3F %23 %40 %25" : undefined,
     en: "Address of RabbitMQ. `AMQPURL` is accepted too.",
     ru: "Адрес RabbitMQ. Имя `AMQPURL` тоже принимается."
   }),
@@ -289,17 +300,20 @@ export class Settings extends Context.Service<
   /** Reads the environment of this process. */
   static readonly layer = Layer.effect(
     Settings,
-    Effect.suspend(() => readSettings(process.env)).pipe(Effect.tap(() => Effect.sync(hideProxies)))
+    Effect.suspend(() => readInstead(process.env))
   )
 
   /** Reads an environment that was put together. */
-  static readonly layerOf = (environment: Environment) => Layer.effect(Settings, readSettings(environment))
+  static readonly layerOf = (environment: Environment) => Layer.effect(Settings, readInstead(environment))
 }
 
 /** The environment of this process, for those who add to it. */
 export const environment: Effect.Effect<Environment> = Effect.sync(() => ({ ...process.env }))
 
-/** `fetch` on Bun obeys these by itself, even towards this machine; the table alone decides who goes through a proxy. */
+/** Reads the settings. From then on they alone decide who goes through a proxy. */
+const readInstead = (environment: Environment) => Effect.tap(readSettings(environment), () => Effect.sync(hideProxies))
+
+/** `fetch` on Bun obeys these by itself, even towards this machine. */
 const hideProxies = () => {
   for (const name of ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"]) {
     delete process.env[name]
@@ -319,52 +333,61 @@ export class SettingsWrong extends Data.TaggedError("SettingsWrong")<{ readonly 
 }
 
 export type Environment = Readonly<Record<string, string | undefined>>
-type Found = { readonly name: string; readonly text: string }
+
+/** The text of a setting, and what a person has to correct when it is wrong: a variable or a file. */
+type Found = { readonly source: string; readonly text: string }
+
+const textOfFile = Effect.fnUntraced(function* (source: string, file: string) {
+  const files = yield* FileSystem.FileSystem
+  const text = yield* files
+    .readFileString(file)
+    .pipe(Effect.mapError(() => `${source}: the file ${file} cannot be read; check that it exists, and its rights`))
+  if (text.trim() === "") return yield* Effect.fail(`${source}: the file ${file} is empty`)
+  return { source, text: text.trim() }
+})
 
 /**
  * Where a setting's text comes from: the variable, else the file that NAME_FILE names, else a credential that systemd
- * laid down for this service. An empty text counts as absent. Fails with a line for the person.
+ * laid down for this service. An empty variable counts as absent. Fails with a line for the person.
  */
 const look = Effect.fnUntraced(function* (
   env: Environment,
   row: Row<unknown>
-): Effect.fn.Return<Option.Option<Found>, string, FileSystem.FileSystem> {
+): Effect.fn.Return<Found | undefined, string, FileSystem.FileSystem> {
   const files = yield* FileSystem.FileSystem
   for (const name of [row.name, ...(row.also ?? [])]) {
     const text = env[name]
-    if (text !== undefined && text !== "") return Option.some({ name, text })
+    if (text) return { source: name, text }
     if (row.secret === undefined) continue
     const file = env[`${name}_FILE`]
+    if (file) return yield* textOfFile(`${name}_FILE`, file)
     const credential = env.CREDENTIALS_DIRECTORY && `${env.CREDENTIALS_DIRECTORY}/${name}`
-    if (file !== undefined && file !== "") {
-      const read = yield* files
-        .readFileString(file)
-        .pipe(
-          Effect.mapError(() => `${name}_FILE: the file ${file} cannot be read; check that it exists and its rights`)
-        )
-      return Option.some({ name, text: read.trim() })
-    }
     if (credential && (yield* files.exists(credential).pipe(Effect.orElseSucceed(() => false)))) {
-      const read = yield* files
-        .readFileString(credential)
-        .pipe(Effect.mapError(() => `${name}: the credential ${credential} cannot be read`))
-      return Option.some({ name, text: read.trim() })
+      return yield* textOfFile(name, credential)
     }
   }
-  return Option.none()
+  return undefined
 })
+
+/** Of a text that may hold a secret, only how it begins. */
+const beginning = (text: string) => {
+  const scheme = /^[a-z][a-z0-9+.-]{0,9}:\/\//i.exec(text)?.[0]
+  return scheme === undefined
+    ? "a text that does not begin with a scheme such as https:// (it may be secret and is not shown)"
+    : `${scheme}... (the rest may be secret and is not shown)`
+}
 
 const readRow = Effect.fnUntraced(function* (env: Environment, row: Row<unknown>) {
   const found = yield* look(env, row)
-  if (Option.isNone(found) && row.standard === undefined) {
-    return yield* Effect.fail(`${row.name}: not set; expected ${row.expects}`)
-  }
-  const { name, text } = Option.getOrElse(found, () => ({ name: row.name, text: row.standard ?? "" }))
+  const text = found?.text ?? row.standard
+  if (text === undefined) return yield* Effect.fail(`${row.name}: not set; expected ${row.expects}`)
   const decoded = Schema.decodeResult(row.schema)(text)
   if (Result.isSuccess(decoded)) return decoded.success
-  const shown = row.secret ? "a text that is not shown here" : JSON.stringify(text)
+  const shown = row.secret ? beginning(text) : JSON.stringify(text)
   const hint = row.hint?.(text)
-  return yield* Effect.fail(`${name}: read ${shown}; expected ${row.expects}${hint ? `; ${hint}` : ""}`)
+  return yield* Effect.fail(
+    `${found?.source ?? row.name}: read ${shown}; expected ${row.expects}${hint === undefined ? "" : `; ${hint}`}`
+  )
 })
 
 const readAuthorities = Effect.fnUntraced(function* (path: string) {
@@ -375,16 +398,17 @@ const readAuthorities = Effect.fnUntraced(function* (path: string) {
   return yield* Effect.fail(`B24RMQ_CA: read ${JSON.stringify(path)}; expected a readable PEM file with certificates`)
 })
 
-const together = (settings: Values): ReadonlyArray<string> => {
+/** Problems between settings. Those that are wrong by themselves are not there. */
+const together = ({ ampqIn, ampqOut, b24Rest, allowHttp }: Partial<Values>): ReadonlyArray<string> => {
   const problems: Array<string> = []
-  if (settings.ampqIn === settings.ampqOut) {
+  if (ampqIn !== undefined && ampqIn === ampqOut) {
     problems.push(
-      `AMPQOUT: read ${JSON.stringify(settings.ampqOut)}, which is also AMPQIN; expected another queue, or each answer would come back as a request`
+      `AMPQOUT: read ${JSON.stringify(ampqOut)}, which is also AMPQIN; expected another queue, or each answer would come back as a request`
     )
   }
-  if (settings.b24Rest.protocol === "http:" && !isLoopback(settings.b24Rest.hostname) && !settings.allowHttp) {
+  if (b24Rest?.protocol === "http:" && !isLoopback(b24Rest.hostname) && allowHttp === false) {
     problems.push(
-      `B24REST: read an http:// address of ${settings.b24Rest.hostname}; expected https://, for tokens would travel in the clear; B24RMQ_ALLOW_HTTP=yes allows it all the same`
+      `B24REST: read an http:// address of ${b24Rest.hostname}; expected https://, or tokens would travel in the clear; B24RMQ_ALLOW_HTTP=yes allows it all the same`
     )
   }
   return problems
@@ -394,21 +418,23 @@ const together = (settings: Values): ReadonlyArray<string> => {
 export const readSettings = Effect.fnUntraced(function* (
   env: Environment
 ): Effect.fn.Return<Settings["Service"], SettingsWrong, FileSystem.FileSystem> {
-  const read = yield* Effect.forEach(Object.entries(table), ([key, row]) =>
-    Effect.map(Effect.result(readRow(env, row as Row<unknown>)), (result) => [key, result] as const)
-  )
-  const problems = read.flatMap(([, result]) => (Result.isFailure(result) ? [result.failure] : []))
+  const problems: Array<string> = []
+  const orNote = <A, R>(reading: Effect.Effect<A, string, R>) =>
+    Effect.catch(reading, (problem) => Effect.sync(() => void problems.push(problem)))
+  const read: Partial<Record<keyof Table, unknown>> = {}
+  for (const [key, row] of Object.entries(table)) {
+    read[key as keyof Table] = yield* orNote(readRow(env, row as Row<unknown>))
+  }
+  const values = read as Partial<Values>
+  const authorities = yield* orNote(readAuthorities(values.ca ?? ""))
+  problems.push(...together(values))
   if (problems.length > 0) return yield* new SettingsWrong({ problems })
-  const values = Object.fromEntries(read.map(([key, result]) => [key, Result.getOrThrow(result)])) as Values
-  const authorities = yield* Effect.result(readAuthorities(values.ca))
-  const wrong = [...together(values), ...(Result.isFailure(authorities) ? [authorities.failure] : [])]
-  if (wrong.length > 0) return yield* new SettingsWrong({ problems: wrong })
-  const pathname = values.b24Rest.pathname.endsWith("/") ? values.b24Rest.pathname : `${values.b24Rest.pathname}/`
+  const { b24Rest, ...rest } = values as Values
   return {
-    ...values,
-    b24Rest: new URL(pathname, values.b24Rest),
-    authorities: Result.getOrElse(authorities, () => []),
-    live: MutableRef.make<Live>({ concurrency: values.concurrency })
+    ...rest,
+    b24Rest: new URL(b24Rest.pathname.replace(/\/*$/, "/"), b24Rest),
+    authorities: authorities ?? [],
+    live: MutableRef.make<Live>({ concurrency: rest.concurrency })
   }
 })
 
@@ -416,7 +442,7 @@ export const readSettings = Effect.fnUntraced(function* (
 export const describeSettings = (language: "en" | "ru") =>
   Object.values(table).map((row: Row<unknown>) => ({
     name: row.name,
-    standard: row.standard === undefined ? undefined : row.standard,
-    unit: row.unit,
+    standard: row.standard,
+    unit: row.unit && units[row.unit][language],
     meaning: row[language]
   }))

@@ -28,71 +28,88 @@ export class Journal extends Context.Service<
   }
 >()("b24rmq/Journal") {
   /** Remembers while the process lives, the oldest forgotten first. */
-  static readonly layerMemory = Layer.sync(Journal, () => remember(32 * 1024 * 1024))
+  static readonly layerMemory = Layer.sync(Journal, () =>
+    journalInMemory({ confirmed: 32 * MiB, unconfirmed: 256 * MiB })
+  )
 }
 
-type Entry =
-  | { readonly _tag: "Running"; readonly answer: Deferred.Deferred<Answer | undefined> }
-  | { readonly _tag: "Answered"; readonly answer: Answer; readonly confirmed: boolean }
+const MiB = 1024 * 1024
 
 /** What an entry costs besides its answer's bytes, roughly. */
 const overhead = 400
 
-/** A journal in memory that holds answers of `most` bytes. What runs is never forgotten: the prefetch bounds it. */
-const remember = (most: number): Journal["Service"] => {
-  const entries = new Map<string, Entry>()
+/** Answers by request, the oldest first. Whatever exceeds `most` bytes is forgotten. */
+const answersUpTo = (most: number) => {
+  const answers = new Map<string, Answer>()
   let held = 0
-
   const drop = (id: string) => {
-    const entry = entries.get(id)
-    if (entry === undefined) return
-    entries.delete(id)
-    if (entry._tag === "Answered") held -= entry.answer.body.length + overhead
+    const answer = answers.get(id)
+    if (answer !== undefined) held -= answer.body.length + overhead
+    answers.delete(id)
   }
-
-  const keep = (id: string, answer: Answer, confirmed: boolean) => {
-    drop(id)
-    entries.set(id, { _tag: "Answered", answer, confirmed })
-    held += answer.body.length + overhead
-    for (const [oldest, entry] of entries) {
-      if (held <= most) break
-      if (entry._tag === "Answered") drop(oldest)
+  return {
+    get: (id: string) => answers.get(id),
+    drop,
+    keep: (id: string, answer: Answer) => {
+      drop(id)
+      answers.set(id, answer)
+      held += answer.body.length + overhead
+      for (const oldest of answers.keys()) {
+        if (held <= most) break
+        drop(oldest)
+      }
     }
   }
+}
+
+/**
+ * A journal in memory that holds answers of so many bytes. What runs is never forgotten: the prefetch bounds it, as it
+ * bounds what waits for its confirm, unless links are lost again and again: hence the second, wider bound.
+ */
+export const journalInMemory = (most: {
+  readonly confirmed: number
+  readonly unconfirmed: number
+}): Journal["Service"] => {
+  const running = new Map<string, Deferred.Deferred<Answer | undefined>>()
+  const unconfirmed = answersUpTo(most.unconfirmed)
+  const confirmed = answersUpTo(most.confirmed)
 
   const end = (id: string, answer: Answer | undefined) => {
-    const entry = entries.get(id)
-    if (entry?._tag === "Running") Deferred.doneUnsafe(entry.answer, Effect.succeed(answer))
+    const waiting = running.get(id)
+    running.delete(id)
+    if (waiting !== undefined) Deferred.doneUnsafe(waiting, Effect.succeed(answer))
+  }
+
+  const known = (id: string): Known => {
+    const twin = running.get(id)
+    if (twin !== undefined) return { _tag: "Running", answer: Deferred.await(twin) }
+    const waiting = unconfirmed.get(id)
+    if (waiting !== undefined) return { _tag: "Answered", answer: waiting, confirmed: false }
+    const past = confirmed.get(id)
+    if (past !== undefined) return { _tag: "Answered", answer: past, confirmed: true }
+    running.set(id, Deferred.makeUnsafe())
+    return { _tag: "Fresh" }
   }
 
   return Journal.of({
     recall: (request) =>
-      Effect.sync(() => {
-        if (request.messageId === undefined) return { _tag: "Fresh" }
-        const entry = entries.get(request.id)
-        if (entry === undefined) {
-          entries.set(request.id, { _tag: "Running", answer: Deferred.makeUnsafe() })
-          return { _tag: "Fresh" }
-        }
-        return entry._tag === "Answered" ? entry : { _tag: "Running", answer: Deferred.await(entry.answer) }
-      }),
+      Effect.sync(() => (request.messageId === undefined ? ({ _tag: "Fresh" } as const) : known(request.id))),
     withdraw: (request) =>
       Effect.sync(() => {
-        end(request.id, undefined)
-        drop(request.id)
+        if (request.messageId !== undefined) end(request.id, undefined)
       }),
     settle: (request, answer) =>
       Effect.sync(() => {
         if (request.messageId === undefined) return
+        unconfirmed.keep(request.id, answer)
         end(request.id, answer)
-        keep(request.id, answer, false)
       }),
     confirmed: (request, remember) =>
       Effect.sync(() => {
-        const entry = entries.get(request.id)
-        if (entry?._tag !== "Answered") return
-        if (remember) keep(request.id, entry.answer, true)
-        else drop(request.id)
+        const answer = unconfirmed.get(request.id) ?? confirmed.get(request.id)
+        unconfirmed.drop(request.id)
+        if (remember && answer !== undefined) confirmed.keep(request.id, answer)
+        else confirmed.drop(request.id)
       })
   })
 }

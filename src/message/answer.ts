@@ -20,10 +20,16 @@ export interface Answer {
   readonly replayed?: true
 }
 
+/**
+ * An id travels as an AMQP short string, 255 bytes at most. One that is not UTF-8 grew when it was read: nothing could
+ * publish it again, so the answer goes without it.
+ */
+const fitting = (id: string | undefined) => (id === undefined || Buffer.byteLength(id) <= 255 ? id : undefined)
+
 /** Properties and headers of the answer to a message; message_id is the producer's, unchanged. */
 export const envelope = (answer: Answer, incoming: Incoming, method: string | undefined) => ({
-  messageId: incoming.messageId,
-  correlationId: incoming.correlationId ?? incoming.messageId,
+  messageId: fitting(incoming.messageId),
+  correlationId: fitting(incoming.correlationId ?? incoming.messageId),
   headers: {
     "x-b24rmq-outcome": answer.outcome,
     "x-b24rmq-attempts": answer.attempts,

@@ -1,13 +1,13 @@
 import { Data, Redacted, Result } from "effect"
 import { isUtf8 } from "node:buffer"
-import { hash } from "node:crypto"
+import { createHash, hash } from "node:crypto"
 import type { Incoming } from "./incoming.ts"
 
 /** A request that can be sent. */
 export interface Request {
   /** Tells this request from every other: a digest over credential, message_id, method and body. */
   readonly id: string
-  /** Without a message_id a request cannot be recognised when it comes again. */
+  /** Without a message_id (an empty one names nothing) a request cannot be recognised when it comes again. */
   readonly messageId: string | undefined
   readonly correlationId: string | undefined
   readonly method: string
@@ -22,44 +22,86 @@ export interface Request {
 /** Why a message cannot be sent. `code` and `description` are what the producer is answered. */
 export class Rejected extends Data.TaggedClass("Rejected")<{ readonly code: string; readonly description: string }> {}
 
-const methodGrammar = /^[A-Za-z0-9_.]+$/
-const tokenGrammar = /^[A-Za-z0-9]+$/
-const userGrammar = /^[0-9]+$/
+const notSent = (code: string, description: string) =>
+  new Rejected({ code, description: `${description} Nothing was sent to the portal.` })
 
-/** The portal decodes JSON with PHP's default depth (php.net/json_decode): deeper bodies become "no parameters". */
-const deepest = 512
+interface Grammar {
+  readonly outside: RegExp
+  /** A longer text would overflow the request line of the portal's web server (8 KiB for nginx). */
+  readonly longest: number
+  readonly expected: string
+  /** Not even one character of it is repeated. */
+  readonly secret?: true
+}
 
-/** A header's text: producers write it as a string, a number or bytes. */
+const method: Grammar = {
+  outside: /[^A-Za-z0-9_.]/u,
+  longest: 255,
+  expected: "a REST method of letters, digits, underscores and dots, such as crm.deal.list"
+}
+
+const user: Grammar = { outside: /[^0-9]/u, longest: 20, expected: "the number of the webhook's user, such as 1" }
+
+const token: Grammar = {
+  outside: /[^A-Za-z0-9]/u,
+  longest: 255,
+  expected: "the webhook's secret, letters and digits only",
+  secret: true
+}
+
+/** A header's text: producers write it as a string, a whole number or bytes. */
 const headerText = (value: unknown): string | undefined => {
   if (typeof value === "string") return value
-  if (typeof value === "number" || typeof value === "bigint") return String(value)
+  // The client library reads an int64 as a double: beyond 2^53 it may be somebody else's number.
+  if (Number.isSafeInteger(value)) return String(value)
   return value instanceof Uint8Array ? Buffer.from(value).toString("utf8") : undefined
 }
 
-/** Shows what was read without repeating much of it: it goes into an answer and a log. */
-const shown = (text: string) => JSON.stringify(text.length > 60 ? `${text.slice(0, 60)}...` : text)
-
-const badHeader = (headers: Incoming["headers"], name: string, expected: string, secret = false) => {
-  const value = headers[name]
-  const text = headerText(value)
-  const read =
-    value === undefined
-      ? "it is missing"
-      : text === undefined || secret
-        ? "its value is not"
-        : `read ${shown(text)}, not`
-  const code = value === undefined ? `B24RMQ_NO_${name.toUpperCase()}` : `B24RMQ_BAD_${name.toUpperCase()}`
-  return new Rejected({
-    code,
-    description:
-      value === undefined
-        ? `The header ${name} is missing. Expected ${expected}.`
-        : `The header ${name} is wrong: ${read} ${expected}. Nothing was sent to the portal.`
-  })
+/** What is wrong with a header's text, or undefined. It goes into an answer, so it repeats one character at most. */
+const faultOfHeader = (text: string | undefined, { outside, longest, secret }: Grammar) => {
+  if (text === undefined) return "it is neither text nor a whole number"
+  if (text === "") return "it is empty"
+  if (text.length > longest) return `it has ${text.length} characters, and ${longest} are allowed`
+  const character = outside.exec(text)?.[0]
+  if (character === undefined) return undefined
+  return secret ? "it holds other characters" : `it holds ${JSON.stringify(character)}`
 }
 
-const badBody = (code: string, description: string) =>
-  new Rejected({ code, description: `${description} Nothing was sent to the portal.` })
+const readHeader = (headers: Incoming["headers"], name: string, grammar: Grammar): Result.Result<string, Rejected> => {
+  // A table may have a key __proto__; what is in there is no header.
+  const value = Object.hasOwn(headers, name) ? headers[name] : undefined
+  if (value === undefined) {
+    return Result.fail(
+      notSent(`B24RMQ_NO_${name.toUpperCase()}`, `The header ${name} is missing. Expected ${grammar.expected}.`)
+    )
+  }
+  const text = headerText(value)
+  const fault = faultOfHeader(text, grammar)
+  return text !== undefined && fault === undefined
+    ? Result.succeed(text)
+    : Result.fail(
+        notSent(
+          `B24RMQ_BAD_${name.toUpperCase()}`,
+          `The header ${name} is wrong: ${fault}. Expected ${grammar.expected}.`
+        )
+      )
+}
+
+/** What the characters of a method do not tell. */
+const faultOfMethod = (name: string) => {
+  if (/^\.+$/.test(name))
+    return notSent("B24RMQ_BAD_METHOD", `The header method is wrong: it has no letters. Expected ${method.expected}.`)
+  if (name.endsWith(".xml")) {
+    return notSent(
+      "B24RMQ_BAD_METHOD",
+      "The header method ends with .xml, and only JSON is passed on. Leave the ending out."
+    )
+  }
+  return undefined
+}
+
+/** The portal decodes JSON with PHP's default depth (php.net/json_decode): deeper bodies become "no parameters". */
+const deepest = 512
 
 /** Deepest nesting of lists and maps in JSON text. */
 const depthOf = (body: Uint8Array) => {
@@ -86,27 +128,31 @@ const goodEscape =
  * What is wrong with a body, or undefined. The portal silently runs a method without parameters on JSON that it cannot
  * read (bitrix-core-business:modules/rest, rest_util.php), so what PHP would not read must not leave.
  */
-const faultOf = (body: Uint8Array): Rejected | undefined => {
-  if (!isUtf8(body)) return badBody("B24RMQ_BAD_ENCODING", "The body is not valid UTF-8.")
+const faultOfBody = (body: Uint8Array) => {
+  if (!isUtf8(body)) return notSent("B24RMQ_BAD_ENCODING", "The body is not valid UTF-8. Expected JSON in UTF-8.")
   // Less text cannot hold so many brackets.
   if (body.length > 2 * deepest && depthOf(body) > deepest) {
-    return badBody("B24RMQ_TOO_DEEP", `The body nests lists and maps more than ${deepest} levels deep.`)
+    return notSent(
+      "B24RMQ_TOO_DEEP",
+      `The body nests lists and maps more than ${deepest} levels deep, which the portal cannot read.`
+    )
   }
   const text = Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString("utf8")
   let parameters: unknown
   try {
     parameters = JSON.parse(text)
   } catch {
-    return badBody("B24RMQ_BAD_JSON", "The body is not valid JSON. Expected the REST parameters as a JSON object.")
+    return notSent("B24RMQ_BAD_JSON", "The body is not valid JSON. Expected the REST parameters as a JSON object.")
   }
   if (typeof parameters !== "object") {
-    return badBody(
+    const hint = typeof parameters === "string" ? " (was it encoded twice?)" : ""
+    return notSent(
       "B24RMQ_BAD_PARAMETERS",
-      `The body is a JSON ${typeof parameters}, not an object or a list of parameters${typeof parameters === "string" ? " (was it encoded twice?)" : ""}.`
+      `The body is a JSON ${typeof parameters}${hint}. Expected the REST parameters as a JSON object.`
     )
   }
   if (/\\u[dD][89a-fA-F]/.test(text) && text.replace(goodEscape, "").includes("\\")) {
-    return badBody(
+    return notSent(
       "B24RMQ_BAD_JSON",
       "The body holds half of a surrogate pair (\\ud800 to \\udfff), which the portal cannot read."
     )
@@ -123,50 +169,43 @@ const parametersOf = (body: Uint8Array) => {
   return bare.length === 0 ? noParameters : bare
 }
 
-const identify = (messageId: string, user: string, token: string, method: string, body: Uint8Array) => {
-  const bodyDigest = hash("sha256", body, "base64url")
-  return hash("sha256", JSON.stringify([messageId, user, token, method, bodyDigest]), "base64url")
+const readBody = (body: Uint8Array, limit: number): Result.Result<Uint8Array, Rejected> => {
+  if (body.length > limit) {
+    return Result.fail(
+      notSent("B24RMQ_REQUEST_TOO_LARGE", `The body has ${body.length} bytes, and B24RMQ_MAX_REQUEST allows ${limit}.`)
+    )
+  }
+  const parameters = parametersOf(body)
+  const fault = faultOfBody(parameters)
+  return fault === undefined ? Result.succeed(parameters) : Result.fail(fault)
 }
+
+/** The JSON of a list ends where its bracket closes, so that no two requests give the same bytes. */
+const identify = (names: ReadonlyArray<string>, body: Uint8Array) =>
+  createHash("sha256").update(JSON.stringify(names)).update(body).digest("base64url")
 
 /** Reads a message as a request. `limit`: longest body in bytes. Pure and total. */
 export const readRequest = (incoming: Incoming, limit: number): Result.Result<Request, Rejected> => {
-  const { headers } = incoming
-  const method = headerText(headers.method)
-  if (method === undefined || !methodGrammar.test(method) || /^\.+$/.test(method)) {
-    return Result.fail(
-      badHeader(headers, "method", "a REST method of letters, digits, underscores and dots, such as crm.deal.list")
-    )
-  }
-  if (method.endsWith(".xml")) {
-    return Result.fail(badHeader(headers, "method", "a method without .xml: answers are passed on as JSON"))
-  }
-  const user = headerText(headers.user)
-  if (user === undefined || !userGrammar.test(user)) {
-    return Result.fail(badHeader(headers, "user", "the number of the webhook's user, such as 1"))
-  }
-  const token = headerText(headers.token)
-  if (token === undefined || !tokenGrammar.test(token)) {
-    return Result.fail(badHeader(headers, "token", "the webhook's secret, letters and digits", true))
-  }
-  if (incoming.body.length > limit) {
-    return Result.fail(
-      badBody(
-        "B24RMQ_REQUEST_TOO_LARGE",
-        `The body has ${incoming.body.length} bytes; B24RMQ_MAX_REQUEST allows ${limit}.`
-      )
-    )
-  }
-  const body = parametersOf(incoming.body)
-  const fault = faultOf(body)
+  // Plain branches: a generator here would cost half as much as all the rest.
+  const name = readHeader(incoming.headers, "method", method)
+  if (Result.isFailure(name)) return Result.fail(name.failure)
+  const fault = faultOfMethod(name.success)
   if (fault !== undefined) return Result.fail(fault)
+  const number = readHeader(incoming.headers, "user", user)
+  if (Result.isFailure(number)) return Result.fail(number.failure)
+  const secret = readHeader(incoming.headers, "token", token)
+  if (Result.isFailure(secret)) return Result.fail(secret.failure)
+  const body = readBody(incoming.body, limit)
+  if (Result.isFailure(body)) return Result.fail(body.failure)
+  const messageId = incoming.messageId === "" ? undefined : incoming.messageId
   return Result.succeed({
-    id: identify(incoming.messageId ?? "", user, token, method, body),
-    messageId: incoming.messageId,
+    id: identify([messageId ?? "", number.success, secret.success, name.success], body.success),
+    messageId,
     correlationId: incoming.correlationId,
-    method,
-    user,
-    token: Redacted.make(token),
-    credential: `${user}#${hash("sha256", token).slice(0, 8)}`,
-    body
+    method: name.success,
+    user: number.success,
+    token: Redacted.make(secret.success),
+    credential: `${number.success}#${hash("sha256", secret.success).slice(0, 8)}`,
+    body: body.success
   })
 }

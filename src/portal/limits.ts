@@ -86,7 +86,10 @@ export const learn = (limits: Limits, now: number, method: string, outcome: Outc
     case "Limited":
       return outcome.scope === "portal"
         ? paused(limits, now)
-        : { ...limits, closed: new Map([...limits.closed, [method, now + methodPause]]) }
+        : {
+            ...limits,
+            closed: new Map([...limits.closed].filter(([, until]) => now < until)).set(method, now + methodPause)
+          }
     case "Unavailable":
       return { ...paused(limits, now), health: limits.health === "away" ? "away" : "suspect" }
     case "Unknown":

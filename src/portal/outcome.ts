@@ -30,7 +30,7 @@ export type Outcome = Data.TaggedEnum<{
 
 export type Alarm = "credential" | "account"
 
-export const { Done, Refused, Limited, Unavailable, Unknown, $match: matchOutcome } = Data.taggedEnum<Outcome>()
+export const { Done, Refused, Limited, Unavailable, Unknown } = Data.taggedEnum<Outcome>()
 
 type Reaction = "refused" | "credential" | "account" | "rate" | "operating" | "unknown" | "done"
 
@@ -58,16 +58,20 @@ const catalogue: Readonly<Record<string, Reaction>> = {
   WRONG_ENCODING: "done"
 }
 
-/** The only code whose text must be read: the portal's plan has no REST, or this one entity is out of bounds. */
-const tariff = /commercial plan|by subscription|REST.*(plan|subscription)/i
+/**
+ * The only code whose text must be read: the portal's plan has no REST, or this one entity is out of bounds. The module
+ * says "REST [API] is available only on commercial plans" or "... only by subscription"
+ * (bitrix24/b24restdocs:_includes/system-errors.md, in both revisions).
+ */
+const tariff = /^REST .*available only/
 
 const reactionTo = (status: number, code: string, text: string): Reaction => {
-  const known = catalogue[code]
+  // A code may be any word, "constructor" too.
+  const known = Object.hasOwn(catalogue, code) ? catalogue[code] : undefined
   if (known !== undefined) return known
   if (code === "ACCESS_DENIED" && tariff.test(text)) return "account"
-  if (code === "ERROR_CORE" && status >= 500) return "unknown"
   if (code === "INVALID_REQUEST" && /https/i.test(text)) return "credential"
-  // A gateway in front of the portal may speak JSON too; only the portal's own codes prove that nothing ran.
+  // A gateway in front of the portal may speak JSON too, and a method may fail half-way: a code proves nothing there.
   return status >= 500 ? "unknown" : "refused"
 }
 
@@ -75,19 +79,20 @@ type Json = Readonly<Record<string, unknown>>
 
 const isMap = (value: unknown): value is Json => typeof value === "object" && value !== null && !Array.isArray(value)
 
+const textOf = (value: unknown) => (typeof value === "string" || typeof value === "number" ? String(value) : "")
+
 /** Code and text of an error in either form: `{error, error_description}`, or `{error: {code, message}}` of REST 3.0. */
-const errorOf = (answer: Json): { code: string; text: string } | undefined => {
-  const { error } = answer
-  if (isMap(error)) return { code: String(error.code ?? ""), text: String(error.message ?? "") }
-  if (typeof error === "string" || typeof error === "number") {
-    return { code: String(error), text: String(answer.error_description ?? "") }
-  }
-  return undefined
+const errorOf = ({ error, error_description }: Json): { code: string; text: string } | undefined => {
+  if (isMap(error)) return { code: textOf(error.code), text: textOf(error.message) }
+  if (typeof error !== "string" && typeof error !== "number") return undefined
+  return { code: String(error), text: textOf(error_description) }
 }
 
-const parse = (text: string): unknown => {
+/** Some boxes write a byte order mark before their JSON: a PHP file of theirs was saved with one. */
+const parse = (body: Uint8Array): unknown => {
+  const text = Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString("utf8")
   try {
-    return JSON.parse(text)
+    return JSON.parse(text.replace(/^\uFEFF+/, ""))
   } catch {
     return undefined
   }
@@ -98,9 +103,10 @@ const parse = (text: string): unknown => {
  * and a body that was cut short is no answer at all.
  */
 export const judge = (status: number, body: Uint8Array): Outcome => {
-  const answer = parse(Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString("utf8"))
+  const answer = parse(body)
   if (typeof answer !== "object" || answer === null) return notJson(status)
-  const error = isMap(answer) ? errorOf(answer) : undefined
+  // Beside a result, `error` is a word of the method's own: the portal adds a result to all but its errors.
+  const error = isMap(answer) && !(status < 400 && "result" in answer) ? errorOf(answer) : undefined
   if (error === undefined) {
     if (status < 400) return Done({ status, body })
     // Not the form of a portal's error: something in front of it speaks.
@@ -123,7 +129,13 @@ export const judge = (status: number, body: Uint8Array): Outcome => {
     case "operating":
       return Limited({ scope: "method" })
     case "unknown":
-      return Unknown({ reason: code, status, silent: false, timedOut: false })
+      // A gateway's own words may repeat the address, with the token.
+      return Unknown({
+        reason: /^\w{1,80}$/.test(code) ? code : `HTTP ${status}`,
+        status,
+        silent: false,
+        timedOut: false
+      })
   }
 }
 
