@@ -1,0 +1,82 @@
+/**
+ * Operating time: what each method of each credential may use in ten one-minute buckets (bitrix24/b24restdocs:limits.md).
+ * Learned from the `time` of answers alone, for the limit depends on the plan, and some portals have none. Pure: times
+ * are milliseconds of a monotonic clock, sums and costs are seconds as the portal counts them.
+ */
+export interface Operating {
+  /** Of each method of a credential. */
+  readonly uses: ReadonlyMap<string, Use>
+  /** The least sum at which a method was closed: from there on it is dangerous. Undefined until one was. */
+  readonly limit: number | undefined
+}
+
+interface Use {
+  /** The portal's own sum, as of its last answer. */
+  readonly sum: number
+  /** What a call takes, averaged over the last ones. */
+  readonly cost: number
+  /** When the oldest bucket leaves the sum: from then on the sum is less than we know. */
+  readonly resetAt: number | undefined
+  /** No call before this time: the portal has closed the method. */
+  readonly closedUntil: number
+}
+
+/** What an answer says of its method: `operating`, and `operating_reset_at` less its own `finish`, both in seconds. */
+export interface TimeSpent {
+  readonly sum: number
+  readonly resetIn: number | undefined
+  /** `processing`, or `duration` where that is missing. */
+  readonly took: number
+}
+
+export const nothingUsed: Operating = { uses: new Map(), limit: undefined }
+
+/** Step of waiting for a closed method whose reset is not known, in milliseconds. */
+const blindStep = 60_000
+/** A reset is waited out this much longer: it is told in whole seconds. */
+const afterReset = 1_000
+/** The part of the known limit that is used: a call that crosses it still runs, the next one is refused. */
+const safe = 0.98
+
+const fresh: Use = { sum: 0, cost: 0, resetAt: undefined, closedUntil: 0 }
+
+const withUse = (operating: Operating, method: string, use: Use): Operating => ({
+  ...operating,
+  uses: new Map(operating.uses).set(method, use)
+})
+
+/** Learns from an answer. */
+export const spent = (operating: Operating, now: number, method: string, time: TimeSpent): Operating => {
+  const known = operating.uses.get(method) ?? fresh
+  const cost = known.cost === 0 ? time.took : known.cost * 0.8 + time.took * 0.2
+  const resetAt = time.resetIn === undefined ? undefined : now + time.resetIn * 1_000
+  // A sum above the limit that was not refused shows that the limit is higher.
+  const limit = operating.limit === undefined ? undefined : Math.max(operating.limit, known.sum)
+  return { ...withUse(operating, method, { ...known, sum: time.sum, cost, resetAt }), limit }
+}
+
+/** Learns from OPERATION_TIME_LIMIT: the method is closed until its next reset, or for a while where none is known. */
+export const exceeded = (operating: Operating, now: number, method: string): Operating => {
+  const known = operating.uses.get(method) ?? fresh
+  const closedUntil =
+    known.resetAt !== undefined && known.resetAt + afterReset > now ? known.resetAt + afterReset : now + blindStep
+  const limit = known.sum === 0 ? operating.limit : Math.min(operating.limit ?? Infinity, known.sum)
+  return { ...withUse(operating, method, { ...known, closedUntil }), limit }
+}
+
+/** How many calls of a method may go beside `underWay` of its kind, and when to look again if none may. */
+export const allowance = (
+  { uses, limit }: Operating,
+  now: number,
+  method: string,
+  underWay: number
+): { readonly calls: number; readonly until: number | undefined } => {
+  const use = uses.get(method)
+  if (use === undefined) return { calls: Infinity, until: undefined }
+  if (now < use.closedUntil) return { calls: 0, until: use.closedUntil }
+  if (limit === undefined || use.cost === 0) return { calls: Infinity, until: undefined }
+  // Its sum has fallen since, by how much only an answer tells: one call asks.
+  if (use.resetAt !== undefined && now >= use.resetAt) return { calls: underWay === 0 ? 1 : 0, until: undefined }
+  const calls = Math.floor((limit * safe - use.sum) / use.cost) - underWay
+  return calls >= 1 ? { calls, until: undefined } : { calls: 0, until: use.resetAt }
+}
