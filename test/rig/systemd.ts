@@ -125,7 +125,8 @@ const close = (unshare: Child, pid: () => number | undefined, folder: string, cg
   })
 
 const outside = (command: string, ...args: ReadonlyArray<string>) =>
-  run({ command, args, env: { PATH: path, LANG: "C.UTF-8" }, cwd: "/" })
+  // A stop may take as long as TimeoutStopSec= says.
+  run({ command, args, env: { PATH: path, LANG: "C.UTF-8" }, cwd: "/", within: "2 minutes" })
 
 /**
  * Starts a systemd, ready to take units. Closing the scope leaves no process, no mount and no file behind, and neither
