@@ -18,6 +18,25 @@ const longestHead = 32 * 1024
 const nothing = Buffer.alloc(0)
 const lineFeed = 0x0a
 
+let second = 0
+let date = ""
+
+const dateNow = (): string => {
+  const now = Math.floor(Date.now() / 1000)
+  if (now !== second) {
+    second = now
+    date = new Date(now * 1000).toUTCString()
+  }
+  return date
+}
+
+// A mistake in the sandbox, or in a function that a test gave it: Bun would swallow it and the client wait for ever.
+const failed = (error: unknown): Delivery => ({
+  status: 500,
+  headers: "Content-Type: text/plain; charset=utf-8\r\n",
+  body: Buffer.from(`the simulated portal failed: ${error instanceof Error ? error.stack : String(error)}`)
+})
+
 /** What has arrived and was not used yet. Bytes are put together only when somebody looks. */
 class Arrived {
   private parts: Array<Buffer> = []
@@ -144,9 +163,18 @@ export class Connection {
       this.head = undefined
       this.busy = true
       this.served++
+      this.begin(head, body)
+    }
+  }
+
+  private begin(head: Head, body: Uint8Array): void {
+    const fail = (error: unknown): void => this.deliver(failed(error), head)
+    try {
       const delivery = this.answer(this.request(head, body))
-      if (delivery instanceof Promise) void delivery.then((late) => this.deliver(late, head))
+      if (delivery instanceof Promise) void delivery.then((late) => this.deliver(late, head)).catch(fail)
       else this.deliver(delivery, head)
+    } catch (error) {
+      fail(error)
     }
   }
 
@@ -192,7 +220,7 @@ export class Connection {
     const chunked = manner?.kind === "cut" && manner.chunked
     const framing = chunked ? "Transfer-Encoding: chunked" : `Content-Length: ${body.length}`
     const connection = keepAlive ? "keep-alive" : "close"
-    const head = `HTTP/1.1 ${status} ${reasonOf(status)}\r\n${headers}${framing}\r\nConnection: ${connection}${blank}`
+    const head = `HTTP/1.1 ${status} ${reasonOf(status)}\r\nDate: ${dateNow()}\r\n${headers}${framing}\r\nConnection: ${connection}${blank}`
     if (manner?.kind === "cut") return this.cut(head, body, manner)
     if (manner?.kind === "trickle") return this.trickle(head, body, manner, keepAlive)
     if (verb === "HEAD") this.write(head)

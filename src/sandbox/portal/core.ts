@@ -105,17 +105,29 @@ export class Core {
     if (address === undefined) return htmlReply(404, "Not Found")
     this.requests++
     if (++this.inFlight > this.maxInFlight) this.maxInFlight = this.inFlight
-    this.changed()
+    const fail = (error: unknown): never => {
+      this.inFlight--
+      throw error
+    }
+    try {
+      this.changed()
+      const delivery = this.deliveryFor(address, request)
+      if (!(delivery instanceof Promise)) return this.left(delivery, request)
+      return delivery.then((late) => this.left(late, request), fail)
+    } catch (error) {
+      return fail(error)
+    }
+  }
+
+  private deliveryFor(address: Address, request: WireRequest): Delivery | Promise<Delivery> {
     // The bucket stands in front of everything: it asks neither for a method nor for a credential.
-    if (!this.rate.admits(request.remoteAddress, now())) return this.left(this.tooMany(), request)
+    if (!this.rate.admits(request.remoteAddress, now())) return this.tooMany()
     const striking = this.faults.striking({
       method: address.method.toLowerCase(),
       isWrite: () => this.isWrite(address, request),
       body: request.body
     })
-    const delivery = striking.length === 0 ? this.respond(address, request, 0) : this.struck(striking, address, request)
-    if (!(delivery instanceof Promise)) return this.left(delivery, request)
-    return delivery.then((late) => this.left(late, request))
+    return striking.length === 0 ? this.respond(address, request, 0) : this.struck(striking, address, request)
   }
 
   private tooMany(): Reply {
@@ -183,15 +195,12 @@ export class Core {
 
   private inTime(reply: Promise<Reply>, context: Context): Promise<Delivery> {
     const { after, answer, goesOn } = this.limits.time
-    return new Promise((deliver) => {
+    return new Promise((deliver, fail) => {
       const timer = setTimeout(() => {
         context.life.stopped = !goesOn
         deliver(answer === "html" ? htmlReply(504, "Gateway Time-out") : answer)
       }, after)
-      void reply.then((done) => {
-        clearTimeout(timer)
-        deliver(done)
-      })
+      reply.finally(() => clearTimeout(timer)).then(deliver, fail)
     })
   }
 }

@@ -1,5 +1,6 @@
 import { expect } from "bun:test"
 import { Effect } from "effect"
+import type { Fault } from "../../../src/sandbox/portal/faults.ts"
 import { openPortal, type Portal } from "../../../src/sandbox/portal/server.ts"
 import { live } from "../../effect.ts"
 import { ask, call, over, post } from "./client.ts"
@@ -23,7 +24,44 @@ controlled("faults are switched on and off", (portal) =>
     expect(yield* Effect.flip(call(portal, "server.time"))).toBe("ECONNRESET")
     yield* send(portal, "DELETE", "faults")
     expect((yield* call(portal, "server.time")).status).toBe(200)
-    expect((yield* send(portal, "POST", "faults", { kind: "flood" })).status).toBe(400)
+    for (const wrong of [
+      { kind: "flood" },
+      { kind: "html" },
+      { kind: "reset", when: { metod: "a" } },
+      [{ kind: "slow", ms: "1" }]
+    ]) {
+      const refused = yield* send(portal, "POST", "faults", wrong)
+      expect([refused.status, (yield* send(portal, "GET", "faults")).json]).toEqual([400, []])
+    }
+    expect((yield* send(portal, "POST", "faults", { kind: "reset", when: { metod: "a" } })).text).toContain("metod")
+  })
+)
+
+controlled("every fault can be ordered", (portal) =>
+  Effect.gen(function* () {
+    const all: ReadonlyArray<Fault> = [
+      { kind: "html", status: 502, executed: true },
+      { kind: "empty", status: 500 },
+      { kind: "answer", status: 400, body: { error: "", error_description: "x" } },
+      { kind: "notJson" },
+      { kind: "redirect", to: "https://new.example" },
+      { kind: "reset" },
+      { kind: "close" },
+      { kind: "hang", executed: true },
+      { kind: "cut", after: 5, chunked: true, reset: true },
+      { kind: "trickle", bytes: 1, every: 0 },
+      { kind: "closeIdle", after: 0, reset: true },
+      { kind: "notUtf8" },
+      { kind: "gzip" },
+      { kind: "huge", bytes: 100 },
+      { kind: "slow", ms: 1 },
+      {
+        kind: "slowMethod",
+        ms: 1,
+        when: { only: "writes", containing: "x", every: 2, probability: 0.5, seed: 7, next: 3 }
+      }
+    ]
+    expect((yield* send(portal, "POST", "faults", all)).json).toEqual(all)
   })
 )
 
@@ -33,9 +71,9 @@ controlled("limits, latency and credentials are set", (portal) =>
     expect(limits.json).toMatchObject({ rate: { burst: 1 }, operating: { limit: 480 } })
     expect([(yield* call(portal, "scope")).status, (yield* call(portal, "scope")).status]).toEqual([200, 503])
     yield* send(portal, "PUT", "limits", {})
-    yield* send(portal, "PUT", "credentials", { "1/sandbox": "overload", revision: "earlier" })
+    yield* send(portal, "PUT", "credentials", { standings: { "1/sandbox": "overload" }, revision: "earlier" })
     expect((yield* call(portal, "scope")).status).toBe(503)
-    yield* send(portal, "PUT", "credentials", { onlyKnown: true, "2/x": "good" })
+    yield* send(portal, "PUT", "credentials", { onlyKnown: true, standings: { "2/x": "good" } })
     expect((yield* post(`${portal.webhook(3)}scope`, {})).status).toBe(403)
     expect((yield* post(`${portal.url}2/x/scope`, {})).status).toBe(200)
     yield* send(portal, "PUT", "latency", { scope: 30 })

@@ -246,6 +246,22 @@ portal("executions are logged and counted, doubles and refusals too", (portal) =
   })
 )
 
+live("a mistake in what a test gave the portal is answered, not swallowed", () =>
+  Effect.gen(function* () {
+    const portal = yield* openPortal({
+      key: () => {
+        throw new Error("my own mistake")
+      }
+    })
+    for (const latency of [0, 1]) {
+      portal.latency(latency)
+      const answer = yield* call(portal, "server.time")
+      expect(answer.status).toBe(500)
+      expect(answer.text).toContain("the simulated portal failed: Error: my own mistake")
+    }
+  })
+)
+
 live("by what executions are told apart can be chosen", () =>
   Effect.gen(function* () {
     const byBody = yield* openPortal({ key: "body" })
