@@ -11,6 +11,7 @@ import {
   Schema,
   SchemaTransformation
 } from "effect"
+import { X509Certificate } from "node:crypto"
 import { isIPv4 } from "node:net"
 
 /** One row of the table: all that a person may want to know of a setting, and how its text is read. */
@@ -115,8 +116,8 @@ const table = {
     expects: "amqp://USER:PASSWORD@HOST:5672/VHOST or amqps://...",
     hint: (text) =>
       cutPassword.test(text) ? "inside user, password and vhost write / ? # @ % as %2F %3F %23 %40 %25" : undefined,
-    en: "Address of RabbitMQ. `AMQPURL` is accepted too.",
-    ru: "Адрес RabbitMQ. Имя `AMQPURL` тоже принимается."
+    en: "Address of RabbitMQ. `AMQPURL` is accepted too. Like `B24REST` and `HTTPS_PROXY` it may come from a file that `AMPQURL_FILE` names, or from a systemd credential of its name (`LoadCredential=`).",
+    ru: "Адрес RabbitMQ. Имя `AMQPURL` тоже принимается. Как и `B24REST` и `HTTPS_PROXY`, может браться из файла, который называет `AMPQURL_FILE`, или из одноимённых учётных данных systemd (`LoadCredential=`)."
   }),
   b24Rest: row({
     name: "B24REST",
@@ -220,7 +221,7 @@ const table = {
   ownReads: row({
     name: "B24RMQ_READS",
     standard: "",
-    schema: names,
+    schema: names.check(Schema.makeFilter((list) => list.every((name) => /^[\w.]+\*?$/.test(name)))),
     expects: "method names separated by commas; a star at the end stands for any ending",
     en: "Self-written methods that only read, for example `erp.order.find,erp.report.*`: they may be repeated when it is unknown whether they ran.",
     ru: "Собственные методы, которые только читают, например `erp.order.find,erp.report.*`: их можно повторить, когда неизвестно, выполнились ли они."
@@ -390,11 +391,20 @@ const readRow = Effect.fnUntraced(function* (env: Environment, row: Row<unknown>
   )
 })
 
+const holdsCertificates = (pem: string) => {
+  const blocks = pem.match(/-----BEGIN CERTIFICATE-----[^]*?-----END CERTIFICATE-----/g) ?? []
+  try {
+    return blocks.map((block) => new X509Certificate(block)).length > 0
+  } catch {
+    return false
+  }
+}
+
 const readAuthorities = Effect.fnUntraced(function* (path: string) {
   if (path === "") return []
   const files = yield* FileSystem.FileSystem
   const pem = yield* files.readFileString(path).pipe(Effect.orElseSucceed(() => ""))
-  if (pem.includes("-----BEGIN CERTIFICATE-----")) return [pem]
+  if (holdsCertificates(pem)) return [pem]
   return yield* Effect.fail(`B24RMQ_CA: read ${JSON.stringify(path)}; expected a readable PEM file with certificates`)
 })
 
