@@ -41,6 +41,8 @@ export class Executions {
   private oldest = 0
   private counts = new Map<string, Map<string, number>>()
   private keys = 0
+  /** Writes whose key was one too many to be counted: doubles among them are not seen. */
+  uncounted = 0
   private totals = new Map<string, number>()
   private readonly keep: number
   readonly keyOf: (method: string, params: Value) => string | undefined
@@ -64,7 +66,13 @@ export class Executions {
     let byKey = this.counts.get(method)
     if (byKey === undefined) this.counts.set(method, (byKey = new Map()))
     const before = byKey.get(key)
-    if (before === undefined && ++this.keys > this.keep) return
+    if (before === undefined) {
+      if (this.keys >= this.keep) {
+        this.uncounted++
+        return
+      }
+      this.keys++
+    }
     byKey.set(key, (before ?? 0) + 1)
   }
 
@@ -96,6 +104,7 @@ export class Executions {
     this.ring.length = 0
     this.oldest = 0
     this.keys = 0
+    this.uncounted = 0
     this.counts = new Map()
     this.totals = new Map()
   }

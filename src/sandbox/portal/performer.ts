@@ -33,7 +33,12 @@ export interface Context {
 const seconds = (ms: number): number => Math.round(ms * 1000) / 1_000_000
 
 const failed = new Refusal(500, "INTERNAL_SERVER_ERROR", "Internal server error")
-const outOfTime = new Refusal(504, "", "")
+
+// A method that its request's time limit has stopped: its caller has its answer by then.
+const killed = (start: number): Performed => ({
+  outcome: new Refusal(504, "", ""),
+  timing: { start, finish: now(), processing: 0 }
+})
 
 /** Runs one method, be it a request of its own or a command of a batch: who may, for how long, and what it leaves. */
 export class Performer {
@@ -94,9 +99,7 @@ export class Performer {
     }
     const wait = this.latencyOf(lower) + context.slower
     if (wait === 0) return this.run(method, call, context)
-    return sleep(wait).then(() =>
-      context.life.stopped ? this.refuse(outOfTime, start) : this.run(method, call, context)
-    )
+    return sleep(wait).then(() => (context.life.stopped ? killed(start) : this.run(method, call, context)))
   }
 
   private latencyOf(name: string): number {
@@ -106,7 +109,7 @@ export class Performer {
   private run(method: Method, call: Call, context: Context): Performed | Promise<Performed> {
     const outcome = this.rightsRefusal(method, call) ?? this.outcomeOf(method, call)
     return outcome instanceof Promise
-      ? outcome.then((late) => this.ran(method, call, late, context))
+      ? outcome.then((late) => (context.life.stopped ? killed(call.now) : this.ran(method, call, late, context)))
       : this.ran(method, call, outcome, context)
   }
 

@@ -73,6 +73,8 @@ export interface Portal {
   readonly count: (method?: string, key?: string) => number
   /** Writes that ran more than once with one key. */
   readonly doubles: () => ReadonlyArray<{ readonly method: string; readonly key: string; readonly count: number }>
+  /** Writes with keys beyond what is kept, among which doubles are not seen. */
+  readonly uncounted: number
   /** HTTP requests that came so far, are being answered, and were being answered at most at once. */
   readonly requests: number
   readonly inFlight: number
@@ -143,6 +145,9 @@ export const openPortal = (options: PortalOptions = {}): Effect.Effect<Portal, P
       },
       count: (method, key) => core.executions.count(method, key),
       doubles: () => core.executions.doubles(),
+      get uncounted() {
+        return core.executions.uncounted
+      },
       get requests() {
         return core.requests
       },

@@ -132,7 +132,10 @@ export class Table {
     const row: Row = new Map<string, Value>([["ID", id]])
     this.rows.set(id, row)
     this.put(row, id, isIterable(fields) ? fields : Object.entries(fields))
-    if (this.rows.size > this.keep) for (const oldest of this.rows.keys()) return (this.delete(oldest), id)
+    if (this.rows.size > this.keep) {
+      const [oldest] = this.rows.keys()
+      if (oldest !== undefined) this.delete(oldest)
+    }
     return id
   }
 

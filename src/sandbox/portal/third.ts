@@ -81,7 +81,8 @@ class Replays {
 
   store(name: string, body: string, reply: Reply): void {
     this.answers.set(name, { body, reply, until: now() + day })
-    if (this.answers.size > this.keep) for (const oldest of this.answers.keys()) return void this.answers.delete(oldest)
+    const [oldest] = this.answers.keys()
+    if (this.answers.size > this.keep && oldest !== undefined) this.answers.delete(oldest)
   }
 }
 

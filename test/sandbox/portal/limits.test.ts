@@ -284,6 +284,16 @@ portal("a request that is cut at its time has done a prefix of its batch", (port
   })
 )
 
+portal("so is a method that takes its own time", (portal) =>
+  Effect.gen(function* () {
+    portal.limit({ time: { after: 20 } })
+    expect((yield* call(portal, "sandbox.wait", { seconds: 0.04 })).status).toBe(504)
+    portal.limit("box")
+    yield* call(portal, "sandbox.wait", { seconds: 0.04 })
+    expect([portal.count("sandbox.wait"), portal.refusals.size]).toEqual([1, 0])
+  })
+)
+
 portal("or it goes on where nobody sees it", (portal) =>
   Effect.gen(function* () {
     portal.latency({ "crm.deal.add": 20 })
