@@ -1,6 +1,7 @@
-import { type ChannelModel, connect } from "amqplib"
-import { Cause, Context, Data, Effect, FiberSet, Layer, Option, Redacted, SubscriptionRef } from "effect"
+import { type ChannelModel, connect, credentials, type SocketOptions } from "amqplib"
+import { Cause, Context, Data, Deferred, Effect, FiberSet, Layer, Option, Redacted, SubscriptionRef } from "effect"
 import { Socket } from "node:net"
+import { unescape } from "node:querystring"
 import { rootCertificates } from "node:tls"
 import { tell } from "../events.ts"
 import { Settings } from "../settings.ts"
@@ -25,13 +26,15 @@ export interface Link {
   readonly model: ChannelModel
   /** Fails once the link is gone, with the reason. */
   readonly lost: Effect.Effect<never, LinkLost>
+  /** Known at once, before any fiber has heard of it. */
+  readonly isLost: () => boolean
 }
 
 /** A connection whose end cannot be missed: it was listened to before anything else was done with it. */
 export interface Dialled {
   readonly model: ChannelModel
-  /** Resolves with the reason once the connection is closed. */
-  readonly closed: Promise<string>
+  /** Done with the reason once the connection has failed or is closed. */
+  readonly closed: Deferred.Deferred<string>
 }
 
 /** How a connection is made. The demo dials an embedded broker instead. */
@@ -42,29 +45,36 @@ export class Dial extends Context.Service<Dial, { readonly dial: Effect.Effect<D
     Dial,
     Effect.gen(function* () {
       const settings = yield* Settings
+      const { address, login } = destination(Redacted.value(settings.ampqUrl))
+      const options: SocketOptions = {
+        noDelay: true,
+        keepAlive: true,
+        timeout: silenceLimit,
+        clientProperties: { connection_name: `B24RMQ ${settings.ampqIn} -> ${settings.ampqOut}` },
+        ...login,
+        ...(settings.authorities.length === 0 ? {} : { ca: [...rootCertificates, ...settings.authorities] })
+      }
       return Dial.of({
         dial: Effect.tryPromise({
-          try: (signal) =>
-            connect(address(Redacted.value(settings.ampqUrl)), {
-              noDelay: true,
-              keepAlive: true,
-              timeout: handshakeLimit,
-              clientProperties: { connection_name: `B24RMQ ${settings.ampqIn} -> ${settings.ampqOut}` },
-              ...(settings.authorities.length === 0 ? {} : { ca: [...rootCertificates, ...settings.authorities] })
-            }).then((model) => {
-              // Nobody waits any more: what came too late must not stay open.
-              if (signal.aborted) model.close().catch(() => {})
-              return heard(model)
-            }),
-          catch: (cause) => new LinkFailed({ reason: reasonOf(cause) })
-        })
+          // The signal destroys the socket when nobody waits for it any more.
+          try: (signal) => connect(address, { ...options, signal } as SocketOptions).then(heard),
+          catch: (cause) => new LinkFailed({ reason: handshakeReason(cause) })
+        }).pipe(
+          Effect.timeoutOrElse({
+            duration: handshakeLimit,
+            orElse: () => Effect.fail(new LinkFailed({ reason: `no handshake within ${handshakeLimit}` }))
+          })
+        )
       })
     })
   )
 }
 
-/** Socket time limit of the handshake in milliseconds: without it a broker that never speaks is waited for for ever. */
-const handshakeLimit = 10_000
+/** How long a broker may be silent in the handshake, in milliseconds. The library waits for ever without it. */
+const silenceLimit = 10_000
+
+/** Deadline of the whole handshake, for a broker that speaks now and then. */
+const handshakeLimit = "15 seconds"
 
 /** Deadline of each later step that waits for the broker. */
 export const stepLimit = "10 seconds"
@@ -72,30 +82,43 @@ export const stepLimit = "10 seconds"
 /** Deadline of each closing: a blocked broker does not answer it. */
 export const closeLimit = "2 seconds"
 
-/** Seconds between heartbeats, unless the address says otherwise: a silent broker is noticed within twice that. */
+/** Seconds between heartbeats, unless the address says otherwise: a silent broker is noticed within three times that. */
 const heartbeat = "10"
 
-const address = (text: string) => {
+/** The library reads percent-encoded user names and passwords as Latin-1, so they are decoded here. */
+const destination = (text: string) => {
   const url = new URL(text)
   if (!url.searchParams.has("heartbeat")) url.searchParams.set("heartbeat", heartbeat)
-  return url.href
+  const { username, password } = url
+  return {
+    address: url.href,
+    login: username + password === "" ? {} : { credentials: credentials.plain(unescape(username), unescape(password)) }
+  }
 }
 
 /** The words of an error of the client library. They never hold the address. */
 export const reasonOf = (cause: unknown) => (cause instanceof Error ? cause.message : String(cause))
 
+/** The last step of the handshake opens the vhost, and the library does not pass on why it was refused. */
+const handshakeReason = (cause: unknown) => {
+  const reason = reasonOf(cause)
+  return /ConnectionOpenOk; got <ConnectionClose/.test(reason)
+    ? "the broker refused the vhost: does it exist, may the user enter it, is its connection limit reached?"
+    : reason
+}
+
 /**
- * Listens for the end of a connection or channel. To be called in the same turn that made it: an `error` without a
- * listener ends the process, and an orderly shutdown of the broker (code 320) is a `close` without an `error`.
+ * Listens for the end of a connection. To be called in the same turn that made it: an `error` without a listener ends
+ * the process, and an orderly shutdown of the broker (code 320) is a `close` without an `error`.
  */
-export const heard = (model: ChannelModel): Dialled => ({
-  model,
-  closed: new Promise((closed) => {
-    let reason = "closed by the broker"
-    model.on("error", (error) => void (reason = reasonOf(error)))
-    model.once("close", (error) => closed(error === undefined ? reason : reasonOf(error)))
-  })
-})
+export const heard = (model: ChannelModel): Dialled => {
+  const closed = Deferred.makeUnsafe<string>()
+  const end = (error?: Error) =>
+    void Deferred.doneUnsafe(closed, Effect.succeed(error === undefined ? "closed" : reasonOf(error)))
+  model.on("error", end)
+  model.on("close", end)
+  return { model, closed }
+}
 
 /** The one connection of the bridge, kept alive by the reconnect schedule. */
 export class Connection extends Context.Service<
@@ -145,25 +168,37 @@ export class Connection extends Context.Service<
 }
 
 const open = (dial: Effect.Effect<Dialled, LinkFailed>) =>
-  Effect.acquireRelease(
-    dial.pipe(
-      Effect.timeoutOrElse({
-        duration: "15 seconds",
-        orElse: () => Effect.fail(new LinkFailed({ reason: "no handshake within 15 s" }))
-      })
-    ),
-    ({ model }) => hangUp(model),
-    { interruptible: true }
-  ).pipe(Effect.map(linkOf))
+  Effect.acquireRelease(dial, ({ model }) => hangUp(model), { interruptible: true }).pipe(
+    Effect.map(linkOf),
+    Effect.tap(tried)
+  )
 
 /** What was dialled, as a link. */
 export const linkOf = ({ model, closed }: Dialled): Link => ({
   model,
-  lost: Effect.flatMap(
-    Effect.promise(() => closed),
-    (reason) => Effect.fail(new LinkLost({ reason }))
-  )
+  lost: Effect.flatMap(Deferred.await(closed), (reason) => Effect.fail(new LinkLost({ reason }))),
+  isLost: () => Deferred.isDoneUnsafe(closed)
 })
+
+/**
+ * A broker that shuts down may close a connection in the same breath in which it opens it. The library takes note of
+ * that before anybody can listen, so that the link would be waited on for ever: it counts once it has answered.
+ */
+const tried = ({ model, lost }: Link) =>
+  Effect.tryPromise({
+    try: async () => {
+      const channel = await model.createChannel()
+      channel.on("error", () => {})
+      await channel.close()
+    },
+    catch: (cause) => new LinkFailed({ reason: reasonOf(cause) })
+  }).pipe(
+    Effect.timeoutOrElse({
+      duration: stepLimit,
+      orElse: () => Effect.fail(new LinkFailed({ reason: `no answer within ${stepLimit}` }))
+    }),
+    Effect.raceFirst(lost)
+  )
 
 /** Closes politely within the limit, then cuts the socket: the client library only half-closes one that is silent. */
 export const hangUp = (model: ChannelModel) =>
@@ -173,7 +208,10 @@ export const hangUp = (model: ChannelModel) =>
     Effect.andThen(
       Effect.sync(() => {
         const { connection } = model
-        if ("stream" in connection && connection.stream instanceof Socket) connection.stream.destroy()
+        if ("stream" in connection && connection.stream instanceof Socket) {
+          // Only an error tells the library that its timers have to end.
+          connection.stream.destroy(new Error("hung up"))
+        }
       })
     )
   )

@@ -17,8 +17,8 @@ import {
 import { tell } from "../events.ts"
 import type { Incoming } from "../message/incoming.ts"
 import { Settings } from "../settings.ts"
-import { openChannel, step } from "./channel.ts"
-import { closeLimit, Connection } from "./connection.ts"
+import { during, openChannel, step } from "./channel.ts"
+import { closeLimit, Connection, type Link } from "./connection.ts"
 import { kept, until } from "./kept.ts"
 import { Topology } from "./topology.ts"
 
@@ -70,40 +70,55 @@ const open = Effect.gen(function* () {
   const losses = yield* SubscriptionRef.make(0)
   const clock = yield* Clock.Clock
 
-  const session = (buffer: Queue.Queue<Delivery, Cause.Done>) =>
+  // The same trouble again and again is one event, until all was well in between.
+  let told = ""
+  const tellOnce = (event: "channel-lost" | "queue-missing" | "consumer-cancelled", reason: string) =>
+    Effect.suspend(() => {
+      const again = told === reason
+      told = reason
+      return again ? Effect.void : tell(event, { queue, reason })
+    })
+
+  const session = (buffer: Queue.Enqueue<Delivery, Cause.Done>) =>
     Effect.fnUntraced(function* (well: Effect.Effect<void>) {
       const link = yield* connection.await
       yield* until(wanted, (now) => now === "taking")
-      yield* topology.ensure(link, queue)
-      yield* Effect.addFinalizer(() => SubscriptionRef.update(losses, (count) => count + 1))
-      const { channel, lost, isLost } = yield* openChannel(link, ({ model }) => model.createChannel())
-      yield* step("basic.qos", () => channel.prefetch(prefetch))
-      const opened = yield* watchAge
-      let given = false
-      // Once the channel is to be closed its deliveries are as good as lost, though the broker has not said so yet.
-      yield* Effect.addFinalizer(() => Effect.sync(() => void (given = true)))
-      const deliver = (message: ConsumeMessage) =>
-        Queue.offerUnsafe(
-          buffer,
-          delivery(channel, message, () => given || isLost(), opened, clock)
-        )
-      while (true) {
-        yield* Effect.raceFirst(Effect.scoped(consume(channel, queue, deliver, well)), lost)
-        yield* Effect.raceFirst(
-          until(wanted, (now) => now !== "holding"),
-          lost
-        )
-        if (SubscriptionRef.getUnsafe(wanted) === "returning") return
-      }
+      yield* during(link, onLink(link, buffer, well))
     })
 
-  /** Consumes while that is wanted; fails when the broker cancels. */
-  const consume = (
-    channel: Channel,
-    queue: string,
-    deliver: (message: ConsumeMessage) => void,
+  /** One channel: consumes whenever that is wanted, until the channel is lost or is to be closed. */
+  const onLink = Effect.fnUntraced(function* (
+    link: Link,
+    buffer: Queue.Enqueue<Delivery, Cause.Done>,
     well: Effect.Effect<void>
-  ) =>
+  ) {
+    yield* topology.ensure(link, queue)
+    const { channel, lost, isLost } = yield* openChannel(link, ({ model }) => model.createChannel())
+    yield* step("basic.qos", () => channel.prefetch(prefetch))
+    const opened = yield* watchAge
+    // Once the channel is to be closed its deliveries are as good as lost, though the broker has not said so yet.
+    let closing = false
+    yield* Effect.addFinalizer(() => {
+      closing = true
+      return SubscriptionRef.update(losses, (count) => count + 1)
+    })
+    const deliver = (message: ConsumeMessage) =>
+      Queue.offerUnsafe(
+        buffer,
+        delivery(channel, message, () => closing || isLost(), opened, clock)
+      )
+    while (true) {
+      yield* Effect.raceFirst(lost, Effect.scoped(consume(channel, deliver, well)))
+      yield* Effect.raceFirst(
+        lost,
+        until(wanted, (now) => now !== "holding")
+      )
+      if (SubscriptionRef.getUnsafe(wanted) === "returning") return
+    }
+  }, Effect.scoped)
+
+  /** Consumes while that is wanted; fails when the broker cancels. */
+  const consume = (channel: Channel, deliver: (message: ConsumeMessage) => void, well: Effect.Effect<void>) =>
     Effect.gen(function* () {
       const cancelled = yield* Deferred.make<never, ConsumerCancelled>()
       yield* Effect.acquireRelease(
@@ -115,24 +130,17 @@ const open = Effect.gen(function* () {
           )
         ),
         ({ consumerTag }) =>
-          Effect.tryPromise(() => channel.cancel(consumerTag)).pipe(Effect.timeout(closeLimit), Effect.ignore),
+          Effect.tryPromise(async () => channel.cancel(consumerTag)).pipe(Effect.timeout(closeLimit), Effect.ignore),
         { interruptible: true }
       )
       yield* Effect.acquireRelease(SubscriptionRef.set(consuming, true), () => SubscriptionRef.set(consuming, false))
       yield* well
+      told = ""
       yield* tell("consuming", { queue, prefetch })
       yield* Effect.raceFirst(
-        until(wanted, (now) => now !== "taking"),
-        Deferred.await(cancelled)
+        Deferred.await(cancelled),
+        until(wanted, (now) => now !== "taking")
       )
-    })
-
-  let told = ""
-  const once = (event: "channel-lost" | "queue-missing" | "consumer-cancelled", reason: string) =>
-    Effect.suspend(() => {
-      const again = told === reason
-      told = reason
-      return again ? Effect.void : tell(event, { queue, reason })
     })
 
   const ended = (cause: Cause.Cause<Effect.Error<ReturnType<ReturnType<typeof session>>>>) => {
@@ -141,15 +149,15 @@ const open = Effect.gen(function* () {
       case "LinkLost":
         return Effect.succeed("at once" as const)
       case "ConsumerCancelled":
-        return Effect.as(tell("consumer-cancelled", { queue }), "at once" as const)
+        return Effect.as(tellOnce("consumer-cancelled", "cancelled by the broker"), "wait" as const)
       case "QueueMissing":
-        return Effect.as(once("queue-missing", error.message), "wait" as const)
+        return Effect.as(tellOnce("queue-missing", error.message), "wait" as const)
       case "ChannelLost":
-        return Effect.as(once("channel-lost", error.reason), "wait" as const)
+        return Effect.as(tellOnce("channel-lost", error.reason), "wait" as const)
       case undefined:
         return cause.reasons.length === 0
           ? Effect.succeed("at once" as const)
-          : Effect.as(once("channel-lost", Cause.pretty(cause)), "wait" as const)
+          : Effect.as(tellOnce("channel-lost", Cause.pretty(cause)), "wait" as const)
     }
   }
 

@@ -3,31 +3,40 @@ import { fullJitter, healthy, reconnect } from "../schedules.ts"
 
 /**
  * Keeps something alive that lives in a scope: opens it, and when it ends, however it ends, opens it again after the
- * reconnect schedule. An outage counts as a new one after 60 s of health. Runs until it is interrupted.
+ * reconnect schedule. Runs until it is interrupted.
  *
  * `session` opens, calls `well` once it works, and lasts until the thing is lost. `ended` is told why, and may say that
  * no wait is needed.
+ *
+ * The schedule is one of an outage: the time in which all was well does not count towards it, so that a broker that is
+ * restarted twice is back as soon as after the first time. After 60 s of health the next outage is a new one.
  */
 export const kept = <E, R>(
   session: (well: Effect.Effect<void>) => Effect.Effect<unknown, E, R | Scope.Scope>,
   ended: (cause: Cause.Cause<E>) => Effect.Effect<"wait" | "at once">
 ): Effect.Effect<never, never, Exclude<R, Scope.Scope>> =>
   Effect.gen(function* () {
-    let pause = yield* Schedule.toStepWithSleep(fullJitter(reconnect))
+    let next = yield* Schedule.toStep(fullJitter(reconnect))
+    let outage = 0
     while (true) {
-      let wellSince: bigint | undefined
-      const well = Effect.map(Clock.monotonicTimeNanos, (now) => void (wellSince ??= now))
+      const opened = yield* now
+      let wellSince: number | undefined
+      const well = Effect.map(now, (at) => void (wellSince ??= at))
       const exit = yield* Effect.exit(Effect.scoped(session(well)))
-      const now = yield* Clock.monotonicTimeNanos
-      if (wellSince !== undefined && now - wellSince >= nanos(healthy)) {
-        pause = yield* Schedule.toStepWithSleep(fullJitter(reconnect))
+      const over = yield* now
+      outage += (wellSince ?? over) - opened
+      if (wellSince !== undefined && over - wellSince >= Duration.toMillis(healthy)) {
+        next = yield* Schedule.toStep(fullJitter(reconnect))
+        outage = 0
       }
-      const next = yield* ended(Exit.isFailure(exit) ? exit.cause : Cause.empty)
-      if (next === "wait") yield* Effect.orDie(pause(undefined))
+      if ((yield* ended(Exit.isFailure(exit) ? exit.cause : Cause.empty)) === "at once") continue
+      const [, wait] = yield* Effect.orDie(next(outage, undefined))
+      yield* Effect.sleep(wait)
+      outage += Duration.toMillis(wait)
     }
   })
 
-const nanos = (duration: Duration.Duration) => BigInt(Math.round(Duration.toMillis(duration))) * 1_000_000n
+const now = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos / 1_000_000n))
 
 /** Waits until a value is as wanted, and returns it. */
 export const until: {

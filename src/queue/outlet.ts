@@ -1,9 +1,22 @@
 import type { ConfirmChannel, Options } from "amqplib"
-import { Cause, Context, Data, Deferred, Effect, Latch, Layer, Option, Stream, SubscriptionRef } from "effect"
+import {
+  Cause,
+  Context,
+  Data,
+  Deferred,
+  Effect,
+  FiberHandle,
+  FiberSet,
+  Latch,
+  Layer,
+  Option,
+  Stream,
+  SubscriptionRef
+} from "effect"
 import { tell } from "../events.ts"
 import { Settings } from "../settings.ts"
-import { openChannel } from "./channel.ts"
-import { Connection, reasonOf } from "./connection.ts"
+import { during, openChannel } from "./channel.ts"
+import { Connection, type Link, reasonOf } from "./connection.ts"
 import { kept } from "./kept.ts"
 import { Topology } from "./topology.ts"
 
@@ -62,56 +75,75 @@ interface Session {
   full: boolean
   /** Set when an answer came back: a return precedes its own confirm, so from then on no confirm means anything. */
   returned: boolean
-  /** The broker's message limit in bytes, once it has closed the channel over it. */
-  limit: number
 }
+
+/**
+ * Frames that a channel holds for a socket that takes no more, before `drain` has to be waited for. One has 128 KiB at
+ * most; with the library's own 1024 a stalled broker would cost hundreds of megabytes.
+ */
+const highWaterMark = 64
+
+/** An answer that was refused is published again within seconds: if none was for so long, nobody tries any more. */
+const refusalsOver = "15 seconds"
+
+/** An id of AMQP has 255 bytes at most. One that was not UTF-8 has become longer by being read as UTF-8. */
+const fitting = (id: string | undefined) => (id !== undefined && Buffer.byteLength(id) <= 255 ? id : undefined)
 
 const open = Effect.gen(function* () {
   const { ampqOut: queue } = yield* Settings
   const connection = yield* Connection
   const topology = yield* Topology
-  const closed = yield* SubscriptionRef.make<string | undefined>("there is no connection to the broker yet")
+  const noLink = "there is no connection to the broker"
+  const closed = yield* SubscriptionRef.make<string | undefined>(noLink)
   const writable = yield* Latch.make(false)
+  const run = yield* FiberSet.makeRuntime<never>()
+  const calm = yield* FiberHandle.make()
   let session: Session | undefined
-  let trouble: string | undefined = "there is no connection to the broker yet"
+  let trouble: string | undefined = noLink
   let refusing = false
+  /** The longest message in bytes that the broker takes, once it has closed a channel over a longer one. */
+  let limit = Infinity
 
+  /** Opens or closes the way after any of the things that it depends on has changed. */
   const refresh = Effect.suspend(() => {
     const blocked = SubscriptionRef.getUnsafe(connection.blocked)
-    const alarm = blocked === undefined ? undefined : `the broker takes no messages: ${blocked}`
-    const reason = trouble ?? alarm ?? (refusing ? `the queue ${queue} refuses messages` : undefined)
-    if (session !== undefined && alarm === undefined && !session.full) writable.openUnsafe()
+    const obstacle =
+      trouble ??
+      (blocked !== undefined
+        ? `the broker takes no messages: ${blocked}`
+        : session?.full
+          ? "the broker takes no more for now"
+          : undefined)
+    // Refused answers have to be tried again, so they do not close the way; but no call should be made for more.
+    const reason = obstacle ?? (refusing ? `the queue ${queue} refuses messages` : undefined)
+    const told = reason === SubscriptionRef.getUnsafe(closed) ? Effect.void : SubscriptionRef.set(closed, reason)
+    if (obstacle === undefined) writable.openUnsafe()
     else writable.closeUnsafe()
-    return reason === SubscriptionRef.getUnsafe(closed) ? Effect.void : SubscriptionRef.set(closed, reason)
+    // Those who wait before a closed way look whether they are still wanted: else each lost link would leave some more.
+    return Effect.andThen(told, writable.release)
   })
 
-  const use = (channel: ConfirmChannel) =>
-    Effect.acquireRelease(
-      Effect.gen(function* () {
-        const opened: Session = {
-          channel,
-          notRouted: yield* Deferred.make<never, NotRouted>(),
-          full: false,
-          returned: false,
-          limit: Infinity
-        }
-        channel.on("return", ({ fields }) => {
-          opened.returned = true
-          const reason = "replyText" in fields ? String(fields.replyText) : "returned"
-          Deferred.doneUnsafe(opened.notRouted, Effect.fail(new NotRouted({ reason })))
-        })
-        channel.on("drain", () => {
-          opened.full = false
-          if (SubscriptionRef.getUnsafe(connection.blocked) === undefined) writable.openUnsafe()
-        })
-        // "message size 17000000 is larger than configured max size 16777216"
-        channel.on("error", (error) => {
-          opened.limit = Number(/larger than .*?max size (\d+)/.exec(reasonOf(error))?.[1] ?? Infinity)
-        })
+  const use = Effect.fnUntraced(function* (channel: ConfirmChannel) {
+    const notRouted = yield* Deferred.make<never, NotRouted>()
+    const opened: Session = { channel, notRouted, full: false, returned: false }
+    channel.on("return", ({ fields }) => {
+      opened.returned = true
+      const reason = "replyText" in fields ? String(fields.replyText) : "returned"
+      Deferred.doneUnsafe(notRouted, Effect.fail(new NotRouted({ reason })))
+    })
+    channel.on("drain", () => {
+      opened.full = false
+      run(refresh)
+    })
+    channel.on("error", (error) => {
+      // "message size 17000000 is larger than configured max size 16777216"
+      limit = Number(/larger than .*?max size (\d+)/.exec(reasonOf(error))?.[1] ?? limit)
+    })
+    yield* Effect.acquireRelease(
+      Effect.suspend(() => {
         session = opened
         trouble = undefined
-        yield* refresh
-        return opened
+        return refresh
       }),
       () =>
         Effect.suspend(() => {
@@ -120,7 +152,10 @@ const open = Effect.gen(function* () {
           return refresh
         })
     )
+    return opened
+  })
 
+  // The same trouble again and again is one event, until all was well in between.
   let told = ""
   const note = (event: "channel-lost" | "queue-missing" | "answer-not-routed", reason: string) =>
     Effect.suspend(() => {
@@ -130,21 +165,27 @@ const open = Effect.gen(function* () {
       return Effect.andThen(refresh, again ? Effect.void : tell(event, { queue, reason }))
     })
 
+  const onLink = Effect.fnUntraced(function* (link: Link, well: Effect.Effect<void>) {
+    yield* topology.ensure(link, queue)
+    const { channel, lost } = yield* openChannel(link, ({ model }) => model.createConfirmChannel({ highWaterMark }))
+    const opened = yield* use(channel)
+    yield* well
+    return yield* Effect.raceFirst(lost, Deferred.await(opened.notRouted))
+  }, Effect.scoped)
+
   yield* kept(
     (well) =>
       Effect.gen(function* () {
         const link = yield* connection.await
-        yield* topology.ensure(link, queue)
-        const { channel, lost } = yield* openChannel(link, ({ model }) => model.createConfirmChannel())
-        const opened = yield* use(channel)
-        yield* well
-        return yield* Effect.raceFirst(lost, Deferred.await(opened.notRouted))
+        yield* during(link, onLink(link, well))
       }),
     (cause) => {
       const error = Option.getOrUndefined(Cause.findErrorOption(cause))
       switch (error?._tag) {
         case "LinkLost":
           trouble = error.message
+          // Whoever restarts the broker may have changed it.
+          limit = Infinity
           return Effect.as(refresh, "at once")
         case "QueueMissing":
           return Effect.as(note("queue-missing", error.message), "wait")
@@ -159,18 +200,18 @@ const open = Effect.gen(function* () {
   ).pipe(Effect.forkScoped)
   yield* Stream.runForEach(SubscriptionRef.changes(connection.blocked), () => refresh).pipe(Effect.forkScoped)
 
-  const send = (used: Session, { messageId, correlationId, headers, body }: Outgoing) => {
-    const options: Options.Publish = {
-      persistent: true,
-      mandatory: true,
-      contentType: "application/json",
-      headers,
-      ...(messageId === undefined ? {} : { messageId }),
-      ...(correlationId === undefined ? {} : { correlationId })
-    }
-    return Effect.tryPromise({
+  const send = (used: Session, { messageId, correlationId, headers, body }: Outgoing) =>
+    Effect.tryPromise({
       try: () =>
         new Promise<void>((done, failed) => {
+          const options: Options.Publish = {
+            persistent: true,
+            mandatory: true,
+            contentType: "application/json",
+            headers,
+            ...(messageId === undefined ? {} : { messageId }),
+            ...(correlationId === undefined ? {} : { correlationId })
+          }
           const bytes = Buffer.from(body.buffer, body.byteOffset, body.byteLength)
           const more = used.channel.sendToQueue(queue, bytes, options, (error) =>
             error === null && !used.returned ? done() : failed(error ?? new Error("the answer came back"))
@@ -179,36 +220,48 @@ const open = Effect.gen(function* () {
           if (!more) {
             used.full = true
             writable.closeUnsafe()
+            run(refresh)
           }
         }),
       catch: (cause) =>
-        body.length > used.limit
-          ? new TooLargeForBroker({ limit: used.limit })
-          : new NotConfirmed({ reason: reasonOf(cause) })
+        body.length > limit ? new TooLargeForBroker({ limit }) : new NotConfirmed({ reason: reasonOf(cause) })
     })
-  }
 
-  const refused = (on: boolean, reason = "") =>
-    Effect.suspend(() => {
-      if (refusing === on) return Effect.void
-      refusing = on
-      return Effect.andThen(refresh, on ? tell("answer-refused", { queue, reason }) : Effect.void)
+  let refusalTold = false
+  const accepted = Effect.suspend(() => {
+    if (!refusing) return Effect.void
+    refusing = false
+    return refresh
+  })
+  const refused = Effect.gen(function* () {
+    refusing = true
+    yield* refresh
+    if (!refusalTold) yield* tell("answer-refused", { queue })
+    refusalTold = true
+    const over = Effect.suspend(() => {
+      refusalTold = false
+      return accepted
     })
+    yield* FiberHandle.run(calm, Effect.delay(over, refusalsOver))
+  })
 
   return Outlet.of({
     closed,
     publish: (outgoing, wanted) =>
-      writable.await.pipe(
-        Effect.andThen(
-          Effect.suspend(() =>
-            session === undefined || !wanted()
-              ? Effect.fail(new NotConfirmed({ reason: "the channel was just closed" }))
-              : send(session, outgoing)
-          )
-        ),
-        Effect.tap(() => refused(false)),
+      Effect.gen(function* () {
+        while (wanted() && !Latch.isOpen(writable)) yield* writable.await
+        if (session === undefined || !wanted()) return yield* new NotConfirmed({ reason: "it was not published" })
+        if (outgoing.body.length > limit) return yield* new TooLargeForBroker({ limit })
+        yield* send(session, {
+          ...outgoing,
+          messageId: fitting(outgoing.messageId),
+          correlationId: fitting(outgoing.correlationId)
+        })
+        yield* accepted
+      }).pipe(
         Effect.tapError((error) =>
-          error._tag === "NotConfirmed" && error.reason === "message nacked" ? refused(true, error.reason) : Effect.void
+          // The library's word for a basic.nack.
+          error._tag === "NotConfirmed" && error.reason === "message nacked" ? refused : Effect.void
         )
       )
   })

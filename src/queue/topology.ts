@@ -3,7 +3,7 @@ import { tell } from "../events.ts"
 import { redeclareAfter } from "../schedules.ts"
 import { Settings } from "../settings.ts"
 import { ChannelLost, openChannel, step } from "./channel.ts"
-import type { Link, LinkLost } from "./connection.ts"
+import type { Link } from "./connection.ts"
 
 /** A queue is not there, and it is not (or not yet) to be declared. */
 export class QueueMissing extends Data.TaggedError("QueueMissing")<{
@@ -23,7 +23,7 @@ export interface QueueState {
 }
 
 /** Asks for a queue without changing anything. Fails with code 404 if there is none. */
-export const lookAt = (link: Link, queue: string): Effect.Effect<QueueState, ChannelLost | LinkLost> =>
+export const lookAt = (link: Link, queue: string): Effect.Effect<QueueState, ChannelLost> =>
   Effect.scoped(
     // On a channel of its own: the broker closes the channel on which a missing queue was asked for.
     Effect.flatMap(
@@ -40,7 +40,7 @@ export class Topology extends Context.Service<
      * Succeeds once the queue is known to exist. A queue that was never seen is declared at once; one that was lost
      * while running is left to an operator for a while, so that whoever recreates it otherwise wins.
      */
-    readonly ensure: (link: Link, queue: string) => Effect.Effect<void, QueueMissing | ChannelLost | LinkLost>
+    readonly ensure: (link: Link, queue: string) => Effect.Effect<void, QueueMissing | ChannelLost>
   }
 >()("b24rmq/Topology") {
   static readonly layer = Layer.effect(

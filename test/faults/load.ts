@@ -1,5 +1,5 @@
 import { expect } from "bun:test"
-import { Effect, Fiber, type Scope } from "effect"
+import { Deferred, Effect, Fiber, type Scope } from "effect"
 import { openPortal, type Portal } from "../../src/sandbox/portal/server.ts"
 import { type Bridge, startBridge } from "../rig/bridge.ts"
 import { checkAnswers, type Collector, collector, type Message, publishAll, requests } from "../rig/producer.ts"
@@ -84,10 +84,10 @@ export const underLoad = <E>(
       times
     }
     const sent: Array<Message> = []
-    let enough = false
+    const enough = yield* Deferred.make<void>()
     const rate = options.rate ?? 300
     const publishing = yield* Effect.gen(function* () {
-      while (!enough) {
+      while (!Deferred.isDoneUnsafe(enough)) {
         const some = deals(Math.max(1, Math.round(rate / 4)))
         sent.push(...some)
         yield* publishAll(vhost.url, queueIn, some, { rate, within: "10 minutes" })
@@ -95,7 +95,7 @@ export const underLoad = <E>(
     }).pipe(Effect.forkScoped)
     yield* load.answered(50)
     yield* fault(load)
-    enough = true
+    yield* Deferred.succeed(enough, undefined)
     yield* Fiber.join(publishing)
     const got = yield* answers.has(sent.length)
     yield* settled(vhost)
