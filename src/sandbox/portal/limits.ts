@@ -103,7 +103,8 @@ export class RateBuckets {
     const bucket = known ?? { level: 0, at: now }
     if (known === undefined) this.levels.set(address, bucket)
     this.leak(bucket, now, this.rule)
-    const admitted = bucket.level + 1 <= burst
+    // What leaks out evenly adds up to whole requests only but for a rounding.
+    const admitted = bucket.level + 1 <= burst + 1e-9
     if (admitted || countsRefused) bucket.level++
     return admitted
   }
