@@ -130,6 +130,7 @@ const environment = (at: Address) => ({
   HOME: at.home,
   ERL_EPMD_PORT: `${at.epmd}`,
   ERL_EPMD_ADDRESS: "127.0.0.1",
+  ERL_AFLAGS: "-start_epmd false",
   RABBITMQ_NODENAME: at.name,
   RABBITMQ_CONF_ENV_FILE: "/dev/null"
 })
