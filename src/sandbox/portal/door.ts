@@ -31,7 +31,16 @@ export class Door {
 
   closeFor(ms: number): void {
     this.close()
-    this.returning = setTimeout(() => this.open(), ms)
+    this.returning = setTimeout(() => this.comeBack(), ms)
+  }
+
+  private comeBack(): void {
+    try {
+      this.open()
+    } catch {
+      // Somebody took the port meanwhile; nobody is there to be told, so it is tried again.
+      this.returning = setTimeout(() => this.comeBack(), 100)
+    }
   }
 
   /** Closes it for good. */

@@ -122,7 +122,7 @@ export const openPortal = (options: PortalOptions = {}): Effect.Effect<Portal, P
     })
     yield* Effect.acquireRelease(up, () => Effect.sync(() => door.lock()))
     const { port } = door
-    const origin = `${options.tls === undefined ? "http" : "https"}://${hostname}:${port}`
+    const origin = `${options.tls === undefined ? "http" : "https"}://${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`
 
     const portal: Portal = {
       url: `${origin}/rest/`,

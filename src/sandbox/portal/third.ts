@@ -156,6 +156,7 @@ export class ThirdVersion {
     if (!isList(body)) return this.refuse(refusedThird("INVALIDSELECT", "Unable to recognize the select parameter"))
     const results: Array<Value> = []
     for (const call of body) {
+      if (context.life.stopped) break
       const query = at(call, "query")
       const performed = this.performer.perform(textOf(at(call, "method")), isPhpArray(query) ? query : [], 0, context)
       const { outcome } = performed instanceof Promise ? await performed : performed

@@ -1,5 +1,8 @@
-import { expect } from "bun:test"
+import { expect, test } from "bun:test"
 import { Effect } from "effect"
+import { control } from "../../../src/sandbox/portal/control.ts"
+import { Core } from "../../../src/sandbox/portal/core.ts"
+import { Door } from "../../../src/sandbox/portal/door.ts"
 import type { Fault } from "../../../src/sandbox/portal/faults.ts"
 import { openPortal, type Portal } from "../../../src/sandbox/portal/server.ts"
 import { live } from "../../effect.ts"
@@ -134,3 +137,19 @@ live("a portal inside a process has no such path", () =>
     expect((yield* send(portal, "GET", "")).status).toBe(404)
   })
 )
+
+test("other machines are sent away", () => {
+  const core = new Core({ keep: 10, smartProcesses: [] })
+  const door = new Door({ hostname: "127.0.0.1", port: 0, longestBody: 0 }, () => "never")
+  const from = (remoteAddress: string) =>
+    control(core, door, {
+      verb: "GET",
+      target: "/_/faults",
+      headers: new Map(),
+      body: new Uint8Array(0),
+      remoteAddress,
+      peer: { whenGone: () => undefined }
+    }).status
+  expect(["127.0.0.1", "::1", "::ffff:127.0.0.1"].map(from)).toEqual([200, 200, 200])
+  expect(["10.0.0.7", "::ffff:10.0.0.7", "fe80::1"].map(from)).toEqual([403, 403, 403])
+})

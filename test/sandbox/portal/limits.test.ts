@@ -11,7 +11,7 @@ import {
 } from "../../../src/sandbox/portal/limits.ts"
 import { openPortal, type Portal } from "../../../src/sandbox/portal/server.ts"
 import { live } from "../../effect.ts"
-import { call, over, post, request, result, said } from "./client.ts"
+import { call, callThird, over, post, request, result, said } from "./client.ts"
 
 const portal = <E>(name: string, body: (portal: Portal) => Effect.Effect<unknown, E>) =>
   live(name, () => Effect.flatMap(openPortal(), body))
@@ -282,6 +282,17 @@ portal("a request that is cut at its time has done a prefix of its batch", (port
       yield* call(portal, "crm.deal.add", { fields: { TITLE: "x" } })
       expect(portal.count("crm.deal.add")).toBe(done + 1)
     }
+  })
+)
+
+portal("a batch of the third version is cut as well", (portal) =>
+  Effect.gen(function* () {
+    portal.latency({ "tasks.task.add": 30 })
+    portal.limit({ time: { after: 50 } })
+    const add = { method: "tasks.task.add", query: { fields: { title: "t" } } }
+    expect((yield* callThird(portal, "batch", [add, add, add])).status).toBe(504)
+    yield* callThird(portal, "tasks.task.add", { fields: { title: "x" } })
+    expect(portal.count("tasks.task.add")).toBe(2)
   })
 )
 

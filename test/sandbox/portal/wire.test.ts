@@ -94,6 +94,14 @@ portal("an answer longer than the socket's buffer reaches a client that reads sl
   })
 )
 
+live("an address of the sixth version is written in brackets", () =>
+  Effect.gen(function* () {
+    const portal = yield* openPortal({ hostname: "::1" })
+    expect(portal.url).toStartWith("http://[::1]:")
+    expect((yield* call(portal, "server.time")).status).toBe(200)
+  }).pipe(Effect.catchTag("PortalFailed", () => Effect.void))
+)
+
 live("HTTPS, with resets, cuts and everything", () =>
   Effect.gen(function* () {
     if (Bun.which("openssl") === null) return
