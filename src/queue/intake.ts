@@ -17,10 +17,10 @@ import {
 import { tell } from "../events.ts"
 import type { Incoming } from "../message/incoming.ts"
 import { Settings } from "../settings.ts"
-import { during, openChannel, step } from "./channel.ts"
-import { closeLimit, Connection, type Link } from "./connection.ts"
+import { type ChannelLost, during, openChannel, step } from "./channel.ts"
+import { closeLimit, Connection, type Link, type LinkLost } from "./connection.ts"
 import { kept, until } from "./kept.ts"
-import { Topology } from "./topology.ts"
+import { type QueueMissing, Topology } from "./topology.ts"
 
 /** A request on loan from the broker. Once its channel is lost it is inert: the broker has it again. */
 export interface Delivery {
@@ -79,46 +79,7 @@ const open = Effect.gen(function* () {
       return again ? Effect.void : tell(event, { queue, reason })
     })
 
-  const session = (buffer: Queue.Enqueue<Delivery, Cause.Done>) =>
-    Effect.fnUntraced(function* (well: Effect.Effect<void>) {
-      const link = yield* connection.await
-      yield* until(wanted, (now) => now === "taking")
-      yield* during(link, onLink(link, buffer, well))
-    })
-
-  /** One channel: consumes whenever that is wanted, until the channel is lost or is to be closed. */
-  const onLink = Effect.fnUntraced(function* (
-    link: Link,
-    buffer: Queue.Enqueue<Delivery, Cause.Done>,
-    well: Effect.Effect<void>
-  ) {
-    yield* topology.ensure(link, queue)
-    const { channel, lost, isLost } = yield* openChannel(link, ({ model }) => model.createChannel())
-    yield* step("basic.qos", () => channel.prefetch(prefetch))
-    const opened = yield* watchAge
-    // Once the channel is to be closed its deliveries are as good as lost, though the broker has not said so yet.
-    let closing = false
-    yield* Effect.addFinalizer(() => {
-      closing = true
-      return SubscriptionRef.update(losses, (count) => count + 1)
-    })
-    const deliver = (message: ConsumeMessage) =>
-      Queue.offerUnsafe(
-        buffer,
-        delivery(channel, message, () => closing || isLost(), opened, clock)
-      )
-    while (true) {
-      yield* Effect.raceFirst(lost, Effect.scoped(consume(channel, deliver, well)))
-      yield* Effect.raceFirst(
-        lost,
-        until(wanted, (now) => now !== "holding")
-      )
-      if (SubscriptionRef.getUnsafe(wanted) === "returning") return
-    }
-  }, Effect.scoped)
-
-  /** Consumes while that is wanted; fails when the broker cancels. */
-  const consume = (channel: Channel, deliver: (message: ConsumeMessage) => void, well: Effect.Effect<void>) =>
+  const consumeOn = (channel: Channel, deliver: (message: ConsumeMessage) => void) =>
     Effect.gen(function* () {
       const cancelled = yield* Deferred.make<never, ConsumerCancelled>()
       yield* Effect.acquireRelease(
@@ -134,16 +95,56 @@ const open = Effect.gen(function* () {
         { interruptible: true }
       )
       yield* Effect.acquireRelease(SubscriptionRef.set(consuming, true), () => SubscriptionRef.set(consuming, false))
-      yield* well
       told = ""
       yield* tell("consuming", { queue, prefetch })
+      return Deferred.await(cancelled)
+    })
+
+  /** Consumes on one channel while that is wanted. What was delivered stays with us when the broker cancels. */
+  const subscription = (link: Link, channel: Channel, deliver: (message: ConsumeMessage) => void) =>
+    Effect.fnUntraced(function* (well: Effect.Effect<void>) {
+      yield* until(wanted, (now) => now === "taking")
+      yield* topology.ensure(link, queue)
+      const cancelled = yield* consumeOn(channel, deliver)
+      yield* well
       yield* Effect.raceFirst(
-        Deferred.await(cancelled),
+        cancelled,
         until(wanted, (now) => now !== "taking")
       )
     })
 
-  const ended = (cause: Cause.Cause<Effect.Error<ReturnType<ReturnType<typeof session>>>>) => {
+  /** One channel, until it is lost or everything on it is to be returned. */
+  const onLink = Effect.fnUntraced(function* (link: Link, buffer: Arrivals, well: Effect.Effect<void>) {
+    const { channel, lost, isLost } = yield* openChannel(link, ({ model }) => model.createChannel())
+    yield* step("basic.qos", () => channel.prefetch(prefetch))
+    const opened = yield* watchAge
+    // Once the channel is to be closed its deliveries are as good as lost, though the broker has not said so yet.
+    let closing = false
+    yield* Effect.addFinalizer(() => {
+      closing = true
+      return SubscriptionRef.update(losses, (count) => count + 1)
+    })
+    const deliver = (message: ConsumeMessage) =>
+      Queue.offerUnsafe(
+        buffer,
+        delivery(channel, message, () => closing || isLost(), opened, clock)
+      )
+    yield* well
+    yield* Effect.raceAllFirst([
+      lost,
+      until(wanted, (now) => now === "returning"),
+      kept(subscription(link, channel, deliver), ended)
+    ])
+  }, Effect.scoped)
+
+  const session = (buffer: Arrivals) =>
+    Effect.fnUntraced(function* (well: Effect.Effect<void>) {
+      const link = yield* connection.await
+      yield* until(wanted, (now) => now !== "returning")
+      yield* during(link, onLink(link, buffer, well))
+    })
+  /** Says why, and whether to wait. A link that is lost is told of by the connection, and waited for by the session. */
+  const ended = (cause: Cause.Cause<ConsumerCancelled | QueueMissing | ChannelLost | LinkLost>) => {
     const error = Option.getOrUndefined(Cause.findErrorOption(cause))
     switch (error?._tag) {
       case "LinkLost":
@@ -168,6 +169,9 @@ const open = Effect.gen(function* () {
     losses
   })
 })
+
+/** Where deliveries wait to be taken up. */
+type Arrivals = Queue.Enqueue<Delivery, Cause.Done>
 
 /** Deliveries of one channel that are open, oldest first, with the time they came. */
 type Opened = Map<number, bigint>

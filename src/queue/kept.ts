@@ -24,8 +24,8 @@ export const kept = <E, R>(
       const well = Effect.map(now, (at) => void (wellSince ??= at))
       const exit = yield* Effect.exit(Effect.scoped(session(well)))
       const over = yield* now
-      outage += (wellSince ?? over) - opened
-      if (wellSince !== undefined && over - wellSince >= Duration.toMillis(healthy)) {
+      if (wellSince === undefined) outage += over - opened
+      else if (over - wellSince >= Duration.toMillis(healthy)) {
         next = yield* Schedule.toStep(fullJitter(reconnect))
         outage = 0
       }
