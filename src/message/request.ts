@@ -100,8 +100,11 @@ const faultOfMethod = (name: string) => {
   return undefined
 }
 
-/** The portal decodes JSON with PHP's default depth (php.net/json_decode): deeper bodies become "no parameters". */
-const deepest = 512
+/**
+ * The portal decodes JSON with PHP's default depth of 512 (php.net/json_decode), which counts the values in the
+ * innermost list as a level of their own: deeper bodies become "no parameters".
+ */
+const deepest = 511
 
 /** Deepest nesting of lists and maps in JSON text. */
 const depthOf = (body: Uint8Array) => {
