@@ -126,15 +126,21 @@ const test = (args: ReadonlyArray<string>) =>
     return countsOf(report, code)
   }).pipe(Effect.scoped)
 
-const { passed, failed, skipped } = await Effect.runPromise(
-  test(process.argv.slice(2)).pipe(
+const args = process.argv.slice(2)
+let counts: Counts = { passed: 0, failed: 1, skipped: 0 }
+// The last line, however this ends: the build ends the process by itself when it fails.
+process.once("exit", () => {
+  const { passed, failed, skipped } = counts
+  console.log(`${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ""}`)
+})
+counts = await Effect.runPromise(
+  test(args).pipe(
     Effect.catch((error) => {
       console.error(error.message)
-      return Effect.succeed<Counts>({ passed: 0, failed: 1, skipped: 0 })
+      return Effect.succeed(counts)
     })
   )
 )
-// On a machine where everything could be installed nothing has an excuse.
-const good = failed === 0 && passed > 0 && (skipped === 0 || !(isRoot && isDebian))
-console.log(`${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ""}`)
-process.exit(good ? 0 : 1)
+// On a machine where everything could be installed nothing has an excuse, unless it was left out by an argument.
+const maySkip = !(isRoot && isDebian) || args.length > 0
+process.exit(counts.failed === 0 && counts.passed > 0 && (counts.skipped === 0 || maySkip) ? 0 : 1)
