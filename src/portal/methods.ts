@@ -48,3 +48,60 @@ export const isRead = (method: string, own: ReadonlyArray<string>): boolean => {
   const words = name.split(".")
   return documented.has(words[0] ?? "") && words.length > 1 && readingLastWords.has(words[words.length - 1] ?? "")
 }
+
+/**
+ * The name under which a batch command calls a method, or undefined for one that does not go into a batch. A batch cuts
+ * no suffix off, and refuses some methods (bitrix24/b24restdocs:settings/how-to-call-rest-api/batch.md). Files go alone:
+ * alone their methods may answer with the file itself, and what they are given is long.
+ */
+export const commandName = (method: string): string | undefined => {
+  const suffix = /\.(json|xml)$/i.exec(method)?.[0]
+  if (suffix !== undefined && suffix !== ".json") return undefined
+  const name = suffix === undefined ? method : method.slice(0, -suffix.length)
+  return plainName.test(name) && !alone.test(name) ? name : undefined
+}
+
+const plainName = /^\w+(?:\.\w+)*$/
+const alone = /^batch$|upload|download|attachrecord|(?<!pro)file/i
+
+/**
+ * What takes a number and its text for the same. All of it is called with numbers in the examples for the vendor's CRest
+ * on the pages of bitrix24/b24restdocs:api-reference, and CRest sends every parameter as text
+ * (bitrix-tools/crest:src/crest.php). Reads use numbers as ids, offsets and in filters; these writes put them into
+ * columns that have a type. Left out is what keeps or returns values as they were given, such as options, layouts,
+ * workflow parameters and product rows, and whatever nobody has looked at.
+ */
+const columnWrites = new Set(
+  (
+    "crm.lead crm.deal crm.contact crm.company crm.quote crm.product crm.activity crm.status crm.currency crm.address " +
+    "crm.requisite crm.item crm.timeline.comment tasks.task department lists.element"
+  )
+    .split(" ")
+    .flatMap((row) => [`${row}.add`, `${row}.update`, `${row}.delete`])
+    .concat("im.notify.system.add", "im.notify.personal.add")
+    .concat("telephony.externalcall.register", "telephony.externalcall.finish")
+)
+
+/** Looks for the text "0" where the number 0 is something else (bitrix-core-business:modules/rest, lib/api/user.php). */
+const strictReads = new Set(["user.search"])
+
+/** True if the method takes the text of a number for the number. Never true of somebody's own method. */
+export const takesNumbersAsText = (method: string): boolean => {
+  const name = method.toLowerCase()
+  return columnWrites.has(name) || (isRead(name, []) && !strictReads.has(name))
+}
+
+/**
+ * Parameters in which `1` and `0` say the same as true and false, in capitals and without the operator of a filter. Most
+ * methods want `Y` and `N`, and of those some hold a true for `Y` and a `1` not. Source: bitrix-core-business:modules/rest,
+ * lib/api/user.php and classes/general/rest_provider.php.
+ */
+const digitBooleans = new Map([
+  ["user.get", new Set(["ACTIVE", "IS_ONLINE", "ADMIN_MODE"])],
+  ["scope", new Set(["FULL"])],
+  ["methods", new Set(["FULL"])]
+])
+
+/** True if the parameter `key` of the method takes `1` and `0` for true and false. */
+export const takesDigitForBoolean = (method: string, key: string): boolean =>
+  digitBooleans.get(method.toLowerCase())?.has(key.toUpperCase().replace(/^\W{1,2}/, "")) === true
