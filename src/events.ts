@@ -3,7 +3,6 @@ import { Effect, type LogLevel } from "effect"
 /** Every event that the log knows: its level and what it says to a person. The names are stable. */
 export const events = {
   "starting": ["Info", "The bridge starts"],
-  "settings-wrong": ["Fatal", "The settings are incomplete or wrong"],
   "link-up": ["Info", "Connected to the broker"],
   "link-failed": ["Warn", "The broker cannot be reached; trying again"],
   "link-lost": ["Warn", "The connection to the broker is lost; connecting again"],
@@ -20,7 +19,6 @@ export const events = {
   "answer-not-routed": ["Error", "The answer queue does not exist; answers are held and published again"],
   "answer-refused": ["Error", "The answer queue refuses messages (is it full?); answers are held and published again"],
   "answer-too-large": ["Warn", "An answer was too large for the broker and was replaced"],
-  "portal-suspect": ["Debug", "A call to the portal failed; probing"],
   "portal-away": ["Error", "The portal does not answer; requests are held"],
   "portal-back": ["Info", "The portal answers again"],
   "rate-refused": ["Warn", "The portal refused a call for too many requests; pausing"],
