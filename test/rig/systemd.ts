@@ -85,6 +85,11 @@ export interface Systemd {
   readonly systemctl: (...args: ReadonlyArray<string>) => Effect.Effect<string, RigFailed | Refused>
   /** Writes a unit's text and makes it known. */
   readonly install: (unit: string, text: string) => Effect.Effect<void, RigFailed | Refused>
+  /**
+   * Has systemd keep a unit in mind. It forgets one that has stopped well, and with it how it ended: it would then say
+   * `Result=success` and exit code 0 of anything.
+   */
+  readonly remember: (unit: string) => Effect.Effect<void, RigFailed | Refused>
   /** Writes a file inside, its folders included. */
   readonly write: (path: string, text: string, mode?: number) => Effect.Effect<void>
   /** Copies a file of this machine to another place inside. */
@@ -178,6 +183,7 @@ const attach = (pid: number): Systemd => {
       )
     )
   const systemctl: Systemd["systemctl"] = (...args) => inside("systemctl", ...args)
+  const reload = Effect.asVoid(systemctl("daemon-reload"))
   const show: Systemd["show"] = (unit, property) =>
     Effect.map(systemctl("show", "--value", "--property", property, unit), (text) => text.trim())
   const journal: Systemd["journal"] = (unit) =>
@@ -200,8 +206,9 @@ const attach = (pid: number): Systemd => {
         Effect.map(journal(unit), (logged) => logged.includes(text) && logged)
       ),
     write,
-    install: (unit, text) =>
-      Effect.andThen(write(`/etc/systemd/system/${unit}`, text), Effect.asVoid(systemctl("daemon-reload"))),
+    install: (unit, text) => Effect.andThen(write(`/etc/systemd/system/${unit}`, text), reload),
+    remember: (unit) =>
+      Effect.andThen(write(`/etc/systemd/system/basic.target.d/${unit}.conf`, `[Unit]\nAfter=${unit}\n`), reload),
     copy: (from, to) =>
       Effect.promise(async () => {
         mkdirSync(dirname(join(root, to)), { recursive: true })
