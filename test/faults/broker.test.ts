@@ -1,9 +1,12 @@
+import { expect } from "bun:test"
 import { Effect } from "effect"
 import { live } from "../effect.ts"
 import { victim } from "../rig/rabbit.ts"
+import { until } from "../rig/until.ts"
 import { scale, underLoad } from "./load.ts"
 
-const minutes = 60_000
+const limit = 60_000 * Math.max(1, scale)
+const full = scale > 1
 
 live(
   "the broker is killed and started again",
@@ -12,14 +15,14 @@ live(
       const node = yield* victim
       yield* underLoad("kill -9", yield* node.vhost(), {}, (load) =>
         Effect.gen(function* () {
-          for (let round = 0; round < 2 * scale; round++) {
+          for (let round = 0; round < scale; round++) {
             yield* load.interrupted(Effect.andThen(node.kill9, node.start))
             yield* load.answered(100)
           }
         })
       )
     }),
-  2 * minutes * scale
+  limit
 )
 
 live(
@@ -36,7 +39,7 @@ live(
         })
       )
     }),
-  2 * minutes * scale
+  limit
 )
 
 live(
@@ -46,12 +49,73 @@ live(
       const node = yield* victim
       yield* underLoad("close_all_connections", yield* node.vhost(), {}, (load) =>
         Effect.gen(function* () {
-          for (let round = 0; round < 5 * scale; round++) {
+          for (let round = 0; round < (full ? 20 : 5); round++) {
+            const next = performance.now() + 1_000
             yield* load.interrupted(node.closeAllConnections)
-            yield* Effect.sleep("1 second")
+            yield* Effect.sleep(Math.max(0, next - performance.now()))
           }
         })
       )
     }),
-  2 * minutes * scale
+  limit
+)
+
+live(
+  "the broker is frozen and thawed",
+  () =>
+    Effect.gen(function* () {
+      const node = yield* victim
+      const vhost = yield* node.vhost()
+      // The full length waits for the bridge's own heartbeat, the short one for a faster one.
+      const url = full ? vhost.url : `${vhost.url}?heartbeat=2`
+      yield* underLoad("SIGSTOP", vhost, { url, latency: 100 }, (load) =>
+        Effect.gen(function* () {
+          for (let round = 0; round < (full ? 3 : 1); round++) {
+            yield* load.interrupted(
+              Effect.gen(function* () {
+                const mark = load.bridge.mark()
+                const started = performance.now()
+                yield* node.freeze
+                yield* load.bridge.waitForLine("link-lost", { after: mark, within: "40 seconds" })
+                if (full) yield* Effect.sleep(Math.max(0, started + 30_000 - performance.now()))
+                yield* node.thaw
+                yield* node.ready
+              })
+            )
+            yield* load.answered(100)
+          }
+        })
+      )
+      expect(node.log()).not.toContain("unknown delivery tag")
+    }),
+  limit + 60_000
+)
+
+live(
+  "a memory alarm: no call starts while it lasts",
+  () =>
+    Effect.gen(function* () {
+      const node = yield* victim
+      yield* underLoad("memory alarm", yield* node.vhost(), { latency: 20 }, (load) =>
+        Effect.gen(function* () {
+          for (let round = 0; round < scale; round++) {
+            const mark = load.bridge.mark()
+            yield* node.memoryAlarm(true)
+            yield* load.bridge.waitForLine("broker-blocked", { after: mark })
+            yield* load.portal.until(({ inFlight }) => inFlight === 0)
+            const { requests } = load.portal
+            yield* Effect.sleep(full ? "10 seconds" : "1 second")
+            expect(load.portal.requests).toBe(requests)
+            yield* node.memoryAlarm(false)
+            yield* until(
+              "calls are made again",
+              Effect.sync(() => load.portal.requests > requests),
+              { within: "2 seconds" }
+            )
+            yield* load.answered(100)
+          }
+        })
+      )
+    }),
+  limit
 )
