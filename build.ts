@@ -97,7 +97,8 @@ const compile = async (entry: string, artefact: Artefact, folder: string) => {
     entrypoints: [entry],
     target: "bun",
     format: "esm",
-    // Parsed ahead of time: `--version` takes 22 ms in place of 58. Minifying gained 2 ms more and cost readable stacks.
+    // Parsed ahead of time: consuming 70 ms after the start in place of 130. Minifying would gain 2 ms more, and cost
+    // readable stacks.
     bytecode: true,
     // Goes into the binary, compressed: the stack of a defect names our files and lines.
     sourcemap: "linked",
