@@ -25,15 +25,19 @@ const longest = 20_000
 const mostVariables = 1_000
 const mostLevels = 64
 
-/** Names that the portal takes for itself, other than in a batch (bitrix-core-business:modules/rest, rest.php). */
-const ownNames = new Set(["auth", "access_token", "sessid", "token", "state", "method", "aplogin", "ap"])
+/**
+ * Names that the portal takes for itself at the top of a request, and in a command not always or not at all: who asks, by
+ * which link, in which state (bitrix-core-business:modules/rest, classes/general/rest.php, lib/oauth and lib/sessionauth).
+ * `start` is not among them: it is read alike in both.
+ */
+const ownNames = new Set("auth access_token auth_connector sessid token state method aplogin ap".split(" "))
 
 /**
  * The command for a request, or undefined if it has to go alone. `body`: its parameters, JSON in UTF-8 as `readRequest`
  * accepts it.
  */
 export const commandOf = (method: string, body: Uint8Array): string | undefined => {
-  // Less JSON makes a shorter command only by white space and escapes.
+  // Before anything is read: only white space and escapes could make the command shorter than its JSON.
   if (body.length > longest) return undefined
   const name = commandName(method)
   if (name === undefined) return undefined
@@ -45,10 +49,10 @@ export const commandOf = (method: string, body: Uint8Array): string | undefined 
 /** Numbers whose text is what PHP makes of them again: no exponent, no zero at the end, and no more than 14 digits. */
 const lasting = /^(?!-0$)-?(?:0|[1-9]\d{0,17}|(?=[\d.]{3,15}$)[1-9]\d*\.\d*[1-9]|0\.0{0,3}[1-9](?:\d{0,12}[1-9])?)$/
 
-/** Positions of a list, as a map may write them. Positional methods tell them from names. */
+/** At the top these are positions of arguments without a name (b24restdocs: how-to-call-rest-api/data-encoding.md). */
 const position = /^-?\d+$/
 
-/** PHP renames or cuts these, everywhere or at the top (php.net/manual/language.variables.external). */
+/** Keys that PHP cuts, or counts on from the last one; at the top it renames more (php.net: parse_str). */
 const badKey = /[[\]$\0]|^\s?$/
 const badName = /[. ]/
 

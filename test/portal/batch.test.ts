@@ -114,7 +114,17 @@ describe("a command", () => {
   })
 
   test("has no parameter that the portal takes for itself", () => {
-    for (const key of ["auth", "access_token", "sessid", "token", "state", "method", "ap", "aplogin"]) {
+    for (const key of [
+      "auth",
+      "access_token",
+      "auth_connector",
+      "sessid",
+      "token",
+      "state",
+      "method",
+      "ap",
+      "aplogin"
+    ]) {
       expect(own({ [key]: "x" })).toBeUndefined()
       expect(own({ a: { [key]: "x" } })).toBeDefined()
     }
