@@ -7,7 +7,7 @@ import type { Incoming } from "./incoming.ts"
 export interface Request {
   /** Tells this request from every other: a digest over credential, message_id, method and body. */
   readonly id: string
-  /** Without a message_id (an empty one names nothing) a request cannot be recognised when it comes again. */
+  /** Without a message_id that names it a request cannot be recognised when it comes again. */
   readonly messageId: string | undefined
   readonly correlationId: string | undefined
   readonly method: string
@@ -187,6 +187,12 @@ const readBody = (body: Uint8Array, limit: number): Result.Result<Uint8Array, Re
 const identify = (names: ReadonlyArray<string>, body: Uint8Array) =>
   createHash("sha256").update(JSON.stringify(names)).update(body).digest("base64url")
 
+/**
+ * A message_id by which a request can be recognised. An empty one names nothing, and one that was not UTF-8 has lost the
+ * bytes that told it from others.
+ */
+const nameIn = (id: string | undefined) => (id === "" || id?.includes("\ufffd") ? undefined : id)
+
 /** Reads a message as a request. `limit`: longest body in bytes. Pure and total. */
 export const readRequest = (incoming: Incoming, limit: number): Result.Result<Request, Rejected> => {
   // Plain branches: a generator here would cost half as much as all the rest.
@@ -200,7 +206,7 @@ export const readRequest = (incoming: Incoming, limit: number): Result.Result<Re
   if (Result.isFailure(secret)) return Result.fail(secret.failure)
   const body = readBody(incoming.body, limit)
   if (Result.isFailure(body)) return Result.fail(body.failure)
-  const messageId = incoming.messageId === "" ? undefined : incoming.messageId
+  const messageId = nameIn(incoming.messageId)
   return Result.succeed({
     id: identify([messageId ?? "", number.success, secret.success, name.success], body.success),
     messageId,

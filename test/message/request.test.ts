@@ -388,10 +388,12 @@ describe("identity", () => {
     expect(id(incoming())).toMatch(/^[A-Za-z0-9_-]{43}$/)
   })
 
-  test("needs a message_id; an empty one names nothing", () => {
+  test("needs a message_id; an empty one names nothing, nor does one that lost bytes for not being UTF-8", () => {
     expect(good(incoming({}, "{}", {})).messageId).toBeUndefined()
     expect(good(incoming({}, "{}", { messageId: "" })).messageId).toBeUndefined()
     expect(good(incoming({}, "{}", { messageId: "0" })).messageId).toBe("0")
+    const cp1251 = Buffer.from([0xc7, 0xe0, 0xea, 0xe0, 0xe7, 0x31]).toString("utf8")
+    expect(good(incoming({}, "{}", { messageId: cp1251 })).messageId).toBeUndefined()
     expect(good(incoming({}, "{}", { messageId: "a", correlationId: "c" })).correlationId).toBe("c")
   })
 
