@@ -186,6 +186,10 @@ const odd: ReadonlyArray<Odd> = [
     ...note("answered without one", "ответ тоже без него"),
     nameless: true
   }),
+  done("empty `message_id`", "пустой `message_id`", { messageId: "" }, json, {
+    ...note("executed, and not recognised when it comes again", "выполнен; при повторе не узнаётся"),
+    nameless: true
+  }),
   done(
     "`message_id` of 255 bytes that are not UTF-8",
     "`message_id` из 255 байтов не в UTF-8",
