@@ -240,6 +240,10 @@ describe("what a rejected message is answered", () => {
     expect(rejected(incoming({ token: "" })).description).toBe(
       "The header token is wrong: it is empty. Expected the webhook's secret, letters and digits only. Nothing was sent to the portal."
     )
+    // Of a token not even the one wrong character is told.
+    expect(rejected(incoming({ token: "secret/" })).description).toStartWith(
+      "The header token is wrong: it holds other characters. Expected"
+    )
     expect(rejected(incoming({ token: undefined })).description).toBe(
       "The header token is missing. Expected the webhook's secret, letters and digits only. Nothing was sent to the portal."
     )
