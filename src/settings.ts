@@ -102,6 +102,23 @@ const names = Schema.String.pipe(
   )
 )
 
+/** How many requests a second a portal takes after how large a burst, or how to find out. */
+export type Rate = "auto" | "off" | { readonly rate: number; readonly depth: number }
+
+const rate = Schema.String.check(Schema.isPattern(/^(auto|off|[1-9]\d{0,3}\/[1-9]\d{0,4})$/)).pipe(
+  Schema.decodeTo(
+    Schema.Union([Schema.Literals(["auto", "off"]), Schema.Struct({ rate: Schema.Finite, depth: Schema.Finite })]),
+    SchemaTransformation.transform<Rate, string>({
+      decode: (text) => {
+        if (text === "auto" || text === "off") return text
+        const [rate, depth] = text.split("/")
+        return { rate: Number(rate), depth: Number(depth) }
+      },
+      encode: (rate) => (typeof rate === "string" ? rate : `${rate.rate}/${rate.depth}`)
+    })
+  )
+)
+
 // A queue name travels as an AMQP short string: 255 bytes at most.
 const queueName = Schema.NonEmptyString.check(Schema.makeFilter((text) => Buffer.byteLength(text) <= 255))
 
@@ -164,9 +181,25 @@ const table = {
     en: "Calls to the portal in flight at most. Halved by itself while the portal fails, then raised again.",
     ru: "Сколько вызовов портала идёт одновременно, самое большее. При сбоях портала само уменьшается вдвое, затем растёт обратно."
   }),
+  rate: row({
+    name: "B24RMQ_RATE",
+    standard: "auto",
+    schema: rate,
+    expects: "auto, off, or RATE/BURST such as 2/50",
+    en: "How many requests the portal takes: `2/50` is the cloud, `5/250` its Enterprise plan. `auto` knows cloud portals by their domain; of others it learns from their first refusal.",
+    ru: "Сколько запросов принимает портал: `2/50` это облако, `5/250` его тариф «Энтерпрайз». `auto` узнаёт облачные порталы по домену, а о других узнаёт из их первого отказа."
+  }),
+  pack: row({
+    name: "B24RMQ_PACK",
+    standard: "reads",
+    schema: Schema.Literals(["reads", "all", "off"]),
+    expects: "reads, all or off",
+    en: "Which requests may travel together in one `batch` when they have to wait anyway. Each gets the answer that it would have got alone.",
+    ru: "Какие запросы могут ехать вместе в одном `batch`, если им всё равно приходится ждать. Каждый получает тот же ответ, что получил бы один."
+  }),
   prefetch: row({
     name: "B24RMQ_PREFETCH",
-    standard: "100",
+    standard: "1000",
     unit: "messages",
     schema: whole(1, 1000),
     expects: "a whole number from 1 to 1000",
@@ -287,6 +320,7 @@ type Values = { readonly [K in keyof Table]: Table[K] extends Row<infer A> ? A :
 /** What may change while the bridge runs; read at each use, never copied. */
 export interface Live {
   readonly concurrency: number
+  readonly pack: Values["pack"]
 }
 
 /** The settings as read at the start. */
@@ -444,7 +478,7 @@ export const readSettings = Effect.fnUntraced(function* (
     ...rest,
     b24Rest: new URL(b24Rest.pathname.replace(/\/*$/, "/"), b24Rest),
     authorities: authorities ?? [],
-    live: MutableRef.make<Live>({ concurrency: rest.concurrency })
+    live: MutableRef.make<Live>({ concurrency: rest.concurrency, pack: rest.pack })
   }
 })
 

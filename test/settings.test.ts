@@ -122,12 +122,31 @@ const cases: Readonly<Record<string, Case>> = {
   },
   B24RMQ_PREFETCH: {
     get: (s) => s.prefetch,
-    absent: 100,
+    absent: 1000,
     good: [
       ["1", 1],
       ["1000", 1000]
     ],
     wrong: ["0", "1001", ...notWhole]
+  },
+  B24RMQ_RATE: {
+    get: (s) => s.rate,
+    absent: "auto",
+    good: [
+      ["off", "off"],
+      ["2/50", { rate: 2, depth: 50 }],
+      ["5/250", { rate: 5, depth: 250 }]
+    ],
+    wrong: ["2", "2/", "/50", "0/50", "2/0", "-2/50", "2.5/50", "2/50/1", "AUTO", "none"]
+  },
+  B24RMQ_PACK: {
+    get: (s) => s.pack,
+    absent: "reads",
+    good: [
+      ["all", "all"],
+      ["off", "off"]
+    ],
+    wrong: ["writes", "yes", "READS"]
   },
   B24RMQ_PORTAL_LIMIT: {
     get: seconds((s) => s.portalLimit),

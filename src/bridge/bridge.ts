@@ -11,6 +11,7 @@ import { publishAgain } from "../schedules.ts"
 import { Settings } from "../settings.ts"
 import { Dispatch, type Reply } from "./dispatch.ts"
 import { inDoubt } from "./doubt.ts"
+import { lineOf } from "./order.ts"
 
 /**
  * The product: takes requests from the queue, has each one called, puts its answer into the other queue, and only then
@@ -54,7 +55,12 @@ export const bridge = Effect.gen(function* () {
   })
 
   const ask = Effect.fnUntraced(function* (request: Request, delivery: Delivery) {
-    const reply = yield* dispatch.ask({ request, isRead: isReading(request), isLost: delivery.isLost })
+    const reply = yield* dispatch.ask({
+      request,
+      isRead: isReading(request),
+      line: lineOf(request),
+      isLost: delivery.isLost
+    })
     if (reply._tag === "NotSent") {
       yield* journal.withdraw(request)
       return undefined
@@ -67,14 +73,16 @@ export const bridge = Effect.gen(function* () {
     return answer
   })
 
-  const answerFrom = (request: Request, { outcome, attempts }: Extract<Reply, { _tag: "Sent" }>): Answer => {
+  const answerFrom = (request: Request, reply: Extract<Reply, { _tag: "Sent" }>): Answer => {
+    const { outcome, attempts } = reply
+    const packed = reply.packed ? { packed: true as const } : {}
     switch (outcome._tag) {
       case "Done":
-        return { outcome: "done", body: outcome.body, status: outcome.status, attempts }
+        return { outcome: "done", body: outcome.body, status: outcome.status, attempts, ...packed }
       case "Refused":
-        return { outcome: "refused", body: outcome.body, status: outcome.status, attempts }
+        return { outcome: "refused", body: outcome.body, status: outcome.status, attempts, ...packed }
       case "Unknown":
-        return inDoubt(request, outcome, attempts, isReading(request))
+        return { ...inDoubt(request, outcome, attempts, isReading(request)), ...packed }
     }
   }
 
@@ -144,7 +152,8 @@ export const bridge = Effect.gen(function* () {
       yield* Fiber.interrupt(minding)
       yield* intake.want("holding")
       yield* dispatch.close
-      if (Option.isNone(yield* Effect.timeoutOption(FiberSet.awaitEmpty(journeys), settings.drain))) yield* tell("drain-cut")
+      if (Option.isNone(yield* Effect.timeoutOption(FiberSet.awaitEmpty(journeys), settings.drain)))
+        yield* tell("drain-cut")
     })
   )
   return yield* Effect.raceAllFirst([

@@ -1,6 +1,7 @@
+import type { Request } from "../message/request.ts"
+
 /**
- * Which requests must keep their queue order: those that name the same entity. The rule reads the parameters only; it
- * says nothing of credentials, to which the caller binds it.
+ * Which requests must keep their queue order: those that name the same entity.
  */
 
 type Parameters = Readonly<Record<string, unknown>>
@@ -84,4 +85,13 @@ export const entityOf = (method: string, parameters: unknown): string | undefine
   const fields = isMap(parameters.fields) ? parameters.fields : isMap(parameters.FIELDS) ? parameters.FIELDS : {}
   if (words[0] === "crm") return ofCrm(words, parameters, fields)
   return words.length < 2 ? undefined : entity(words.slice(0, -1).join("."), pick(parameters, "id"))
+}
+
+/**
+ * The line in which a request stands: those of one line are executed one after another, as they came. The producer's own
+ * header `order` goes before what the parameters name. Undefined for a request that may run beside all others.
+ */
+export const lineOf = ({ credential, method, order, parameters }: Request): string | undefined => {
+  const name = order === undefined || order === "" ? entityOf(method, parameters) : `order ${order}`
+  return name === undefined ? undefined : `${credential} ${name}`
 }

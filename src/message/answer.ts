@@ -16,6 +16,8 @@ export interface Answer {
   readonly status: number | undefined
   /** How often the request was sent. */
   readonly attempts: number
+  /** Carried to the portal in a batch with others. */
+  readonly packed?: true
   /** Answered from memory: the same request had been answered before. */
   readonly replayed?: true
 }
@@ -35,6 +37,7 @@ export const envelope = (answer: Answer, incoming: Incoming, method: string | un
     "x-b24rmq-attempts": answer.attempts,
     ...(answer.status === undefined ? {} : { "x-b24rmq-status": answer.status }),
     ...(method === undefined ? {} : { "x-b24rmq-method": method }),
+    ...(answer.packed ? { "x-b24rmq-packed": true } : {}),
     ...(answer.replayed ? { "x-b24rmq-replayed": true } : {})
   }
 })

@@ -17,6 +17,10 @@ export interface Request {
   readonly credential: string
   /** The REST parameters: the producer's bytes, less a byte order mark; `{}` for an empty body. */
   readonly body: Uint8Array
+  /** The body as a value: for looking at, never for sending. */
+  readonly parameters: unknown
+  /** The producer's own name for what has to be kept in order: the header `order`. */
+  readonly order: string | undefined
 }
 
 /** Why a message cannot be sent. `code` and `description` are what the producer is answered. */
@@ -127,15 +131,17 @@ const depthOf = (body: Uint8Array) => {
 const goodEscape =
   /\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u(?![dD][89a-fA-F])[0-9a-fA-F]{4}|[^u])/g
 
+const badBody = (code: string, description: string) => Result.fail(notSent(code, description))
+
 /**
- * What is wrong with a body, or undefined. The portal silently runs a method without parameters on JSON that it cannot
+ * A body as a value, or what is wrong with it. The portal silently runs a method without parameters on JSON that it cannot
  * read (bitrix-core-business:modules/rest, rest_util.php), so what PHP would not read must not leave.
  */
-const faultOfBody = (body: Uint8Array) => {
-  if (!isUtf8(body)) return notSent("B24RMQ_BAD_ENCODING", "The body is not valid UTF-8. Expected JSON in UTF-8.")
+const readParameters = (body: Uint8Array): Result.Result<unknown, Rejected> => {
+  if (!isUtf8(body)) return badBody("B24RMQ_BAD_ENCODING", "The body is not valid UTF-8. Expected JSON in UTF-8.")
   // Less text cannot hold so many brackets.
   if (body.length > 2 * deepest && depthOf(body) > deepest) {
-    return notSent(
+    return badBody(
       "B24RMQ_TOO_DEEP",
       `The body nests lists and maps more than ${deepest} levels deep, which the portal cannot read.`
     )
@@ -145,22 +151,22 @@ const faultOfBody = (body: Uint8Array) => {
   try {
     parameters = JSON.parse(text)
   } catch {
-    return notSent("B24RMQ_BAD_JSON", "The body is not valid JSON. Expected the REST parameters as a JSON object.")
+    return badBody("B24RMQ_BAD_JSON", "The body is not valid JSON. Expected the REST parameters as a JSON object.")
   }
   if (typeof parameters !== "object") {
     const hint = typeof parameters === "string" ? " (was it encoded twice?)" : ""
-    return notSent(
+    return badBody(
       "B24RMQ_BAD_PARAMETERS",
       `The body is a JSON ${typeof parameters}${hint}. Expected the REST parameters as a JSON object.`
     )
   }
   if (/\\u[dD][89a-fA-F]/.test(text) && text.replace(goodEscape, "").includes("\\")) {
-    return notSent(
+    return badBody(
       "B24RMQ_BAD_JSON",
       "The body holds half of a surrogate pair (\\ud800 to \\udfff), which the portal cannot read."
     )
   }
-  return undefined
+  return Result.succeed(parameters)
 }
 
 const byteOrderMark = [0xef, 0xbb, 0xbf]
@@ -172,15 +178,20 @@ const parametersOf = (body: Uint8Array) => {
   return bare.length === 0 ? noParameters : bare
 }
 
-const readBody = (body: Uint8Array, limit: number): Result.Result<Uint8Array, Rejected> => {
+interface Body {
+  readonly bytes: Uint8Array
+  readonly parameters: unknown
+}
+
+const readBody = (body: Uint8Array, limit: number): Result.Result<Body, Rejected> => {
   if (body.length > limit) {
-    return Result.fail(
-      notSent("B24RMQ_REQUEST_TOO_LARGE", `The body has ${body.length} bytes, and B24RMQ_MAX_REQUEST allows ${limit}.`)
+    return badBody(
+      "B24RMQ_REQUEST_TOO_LARGE",
+      `The body has ${body.length} bytes, and B24RMQ_MAX_REQUEST allows ${limit}.`
     )
   }
-  const parameters = parametersOf(body)
-  const fault = faultOfBody(parameters)
-  return fault === undefined ? Result.succeed(parameters) : Result.fail(fault)
+  const bytes = parametersOf(body)
+  return Result.map(readParameters(bytes), (parameters) => ({ bytes, parameters }))
 }
 
 /** The JSON of a list ends where its bracket closes, so that no two requests give the same bytes. */
@@ -208,13 +219,15 @@ export const readRequest = (incoming: Incoming, limit: number): Result.Result<Re
   if (Result.isFailure(body)) return Result.fail(body.failure)
   const messageId = nameIn(incoming.messageId)
   return Result.succeed({
-    id: identify([messageId ?? "", number.success, secret.success, name.success], body.success),
+    id: identify([messageId ?? "", number.success, secret.success, name.success], body.success.bytes),
     messageId,
     correlationId: incoming.correlationId,
     method: name.success,
     user: number.success,
     token: Redacted.make(secret.success),
     credential: `${number.success}#${hash("sha256", secret.success).slice(0, 8)}`,
-    body: body.success
+    body: body.success.bytes,
+    parameters: body.success.parameters,
+    order: Object.hasOwn(incoming.headers, "order") ? headerText(incoming.headers.order) : undefined
   })
 }

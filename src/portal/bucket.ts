@@ -1,3 +1,5 @@
+import type { Rate } from "../settings.ts"
+
 /**
  * The portal's request rate, as a leaky bucket (bitrix24/b24restdocs:limits.md): each HTTP request adds one, the level
  * falls by `rate` a second, and above `depth` the portal refuses with QUERY_LIMIT_EXCEEDED. Pure: times are milliseconds
@@ -10,6 +12,8 @@ export interface Bucket {
   /** What the portal's level is believed to be at the time `at`. */
   readonly level: number
   readonly at: number
+  /** False if the user has said that there is no limit. */
+  readonly learns: boolean
   /** Where a rate that was lowered by refusals goes back to; undefined if only refusals can tell. */
   readonly nominal: { readonly rate: number; readonly depth: number } | undefined
   /** When the model was last corrected, and after how many milliseconds of calm it tries for more. */
@@ -18,8 +22,6 @@ export interface Bucket {
   /** It was believed empty at some time since it was last full: then a refusal says how deep it is. */
   readonly emptied: boolean
 }
-
-export type Rate = "auto" | "off" | { readonly rate: number; readonly depth: number }
 
 /** Numbers of the cloud for all plans but Enterprise, which has 5 and 250. */
 const cloud = { rate: 2, depth: 50 }
@@ -42,6 +44,7 @@ export const bucketFor = (rate: Rate, host: string, now: number): Bucket => {
   const known = typeof rate === "object" ? rate : rate === "auto" && cloudHost.test(host) ? cloud : undefined
   return {
     ...(known ?? unlimited),
+    learns: rate !== "off",
     level: 0,
     at: now,
     nominal: known,
@@ -97,6 +100,7 @@ export const fill = (bucket: Bucket, now: number): Bucket => {
 
 /** The portal refused: it is full, whatever we believed, and the rate or the depth was less than we thought. */
 export const overflow = (bucket: Bucket, now: number): Bucket => {
+  if (!bucket.learns) return bucket
   if (bucket.rate === Infinity) {
     return { ...bucket, ...cloud, level: cloud.depth, at: now, correctedAt: now, emptied: false }
   }

@@ -1,47 +1,60 @@
+import type { Rate } from "../settings.ts"
+import { type Bucket, bucketFor, fill, overflow, roomAt, roomIn } from "./bucket.ts"
+import { allowance, exceeded, nothingUsed, type Operating, spent } from "./operating.ts"
 import type { Outcome } from "./outcome.ts"
 
 /**
- * What the portal allows now, as far as its answers tell. Pure: times are milliseconds of a monotonic clock, and every
- * function returns the next state.
+ * What the portal allows now, as far as its answers tell: its rate, its methods' operating time, its health. Pure: times
+ * are milliseconds of a monotonic clock, and every function returns the next state.
  */
 export interface Limits {
+  readonly bucket: Bucket
+  readonly operating: Operating
   /** Calls that may be in flight at `since`; one more is allowed with every second after it. */
   readonly allowed: number
   readonly since: number
   /** `suspect`: a call failed in silence and a probe is asking. `away`: the probe failed too. */
   readonly health: "well" | "suspect" | "away"
+  /** Signs of life in a row since the last silence. */
+  readonly signs: number
   /** No call before this time, and how many refusals in a row led to it. */
   readonly pausedUntil: number
   readonly pauses: number
-  /** Methods of a credential that the portal has closed for their run time, and until when. */
-  readonly closed: ReadonlyMap<string, number>
 }
-
-/** Says whether a call may go. `until`: when to ask again, if time alone helps. */
-export type Permission =
-  | { readonly _tag: "Go" }
-  | { readonly _tag: "Wait"; readonly reason: WaitReason; readonly until: number | undefined }
 
 export type WaitReason = "portal unavailable" | "rate" | "operating time" | "concurrency"
 
-export const atStart = (now: number): Limits => ({
+/** How many calls may leave now; if none, why, and when to ask again if time alone helps. */
+export interface Room {
+  readonly calls: number
+  readonly reason: WaitReason
+  readonly until: number | undefined
+}
+
+/** Before any answer has come. `host`: the portal's, for its limits may be known by its name. */
+export const atStart = (now: number, rate: Rate, host: string): Limits => ({
+  bucket: bucketFor(rate, host, now),
+  operating: nothingUsed,
   allowed: Infinity,
   since: now,
   health: "well",
+  signs: Infinity,
   pausedUntil: 0,
-  pauses: 0,
-  closed: new Map()
+  pauses: 0
 })
 
 const firstPause = 1_000
 const pauseGrowth = 1.5
 const longestPause = 30_000
 
-/** Step of waiting for a closed method of which no reset time is known (bitrix24/b24restdocs:limits.md). */
-const methodPause = 60_000
-
 /** Failures closer together than this belong to one event: the calls that were in flight together. */
 const oneEvent = 1_000
+
+/**
+ * Signs of life that a write waits for after a silence. A gateway that fails every now and then answers a probe, too; a
+ * read may be repeated through that, a write that is cut off is in doubt for good.
+ */
+const enoughSigns = 3
 
 /** How many calls may be in flight now, of the `ceiling` that the settings allow. */
 export const concurrencyOf = (limits: Limits, now: number, ceiling: number) =>
@@ -49,19 +62,41 @@ export const concurrencyOf = (limits: Limits, now: number, ceiling: number) =>
 
 const nextRaise = (limits: Limits, now: number) => limits.since + (Math.floor((now - limits.since) / 1_000) + 1) * 1_000
 
-/** May a call to `method` (with its credential) go, with `inFlight` others on their way? */
-export const next = (limits: Limits, now: number, method: string, inFlight: number, ceiling: number): Permission => {
-  if (limits.health !== "well") return wait("portal unavailable", undefined)
-  if (now < limits.pausedUntil) return wait("rate", limits.pausedUntil)
-  const closedUntil = limits.closed.get(method)
-  if (closedUntil !== undefined && now < closedUntil) return wait("operating time", closedUntil)
-  if (inFlight < concurrencyOf(limits, now, ceiling)) return go
+/** How many HTTP requests may leave now, with `inFlight` on their way. */
+export const room = (limits: Limits, now: number, inFlight: number, ceiling: number): Room => {
+  if (limits.health !== "well") return none("portal unavailable", undefined)
+  if (now < limits.pausedUntil) return none("rate", limits.pausedUntil)
+  const slots = concurrencyOf(limits, now, ceiling) - inFlight
   // A call that ends makes room at once; a ceiling that was lowered is raised by time alone.
-  return wait("concurrency", inFlight < ceiling ? nextRaise(limits, now) : undefined)
+  if (slots < 1) return none("concurrency", inFlight < ceiling ? nextRaise(limits, now) : undefined)
+  const requests = roomIn(limits.bucket, now)
+  if (requests < 1) return none("rate", roomAt(limits.bucket, now))
+  return { calls: Math.min(slots, requests), reason: "concurrency", until: undefined }
 }
 
-const go: Permission = { _tag: "Go" }
-const wait = (reason: WaitReason, until: number | undefined): Permission => ({ _tag: "Wait", reason, until })
+const none = (reason: WaitReason, until: number | undefined): Room => ({ calls: 0, reason, until })
+
+/** How many calls of a method (with its credential) may go beside `underWay` of its kind. */
+export const methodRoom = (limits: Limits, now: number, method: string, underWay: number): Room => ({
+  ...allowance(limits.operating, now, method, underWay),
+  reason: "operating time"
+})
+
+/** Whether the portal is steady enough for what cannot be repeated. */
+export const steady = (limits: Limits) => limits.signs >= enoughSigns
+
+/** Longest time in milliseconds that a request waits for company: the scarcer the rate, the longer. */
+const longestLinger = 1_000
+
+/** How long a request may wait for others to travel with, in milliseconds. */
+export const linger = ({ bucket }: Limits, now: number): number =>
+  bucket.rate === Infinity ? 0 : Math.max(0, Math.min(1, 1 - roomIn(bucket, now) / bucket.depth)) * longestLinger
+
+/** What a call of a method takes in seconds as a rule; 0 if that is not known. */
+export const costOf = (limits: Limits, method: string) => limits.operating.uses.get(method)?.cost ?? 0
+
+/** An HTTP request leaves. */
+export const left = (limits: Limits, now: number): Limits => ({ ...limits, bucket: fill(limits.bucket, now) })
 
 const halved = (limits: Limits, now: number, ceiling: number): Limits =>
   now - limits.since < oneEvent && limits.allowed !== Infinity
@@ -77,27 +112,45 @@ const paused = (limits: Limits, now: number): Limits =>
         pauses: limits.pauses + 1
       }
 
-/** Learns from what a call came to. */
+const suspected = (limits: Limits): Limits => ({
+  ...limits,
+  health: limits.health === "away" ? "away" : "suspect",
+  signs: 0
+})
+
+const alive = (limits: Limits): Limits => (limits.signs === Infinity ? limits : { ...limits, signs: limits.signs + 1 })
+
+/** Learns from what an HTTP request came to. `method`: with its credential; a batch is the method `batch`. */
 export const learn = (limits: Limits, now: number, method: string, outcome: Outcome, ceiling: number): Limits => {
   switch (outcome._tag) {
     case "Done":
-    case "Refused":
-      return limits.pauses === 0 ? limits : { ...limits, pauses: 0 }
+    case "Refused": {
+      const through = limits.pauses === 0 ? limits : { ...limits, pauses: 0 }
+      return learnMethod(alive(through), now, method, outcome)
+    }
     case "Limited":
-      return outcome.scope === "portal"
-        ? paused(limits, now)
-        : {
-            ...limits,
-            closed: new Map([...limits.closed].filter(([, until]) => now < until)).set(method, now + methodPause)
-          }
+      if (outcome.scope === "method") return learnMethod(alive(limits), now, method, outcome)
+      // Those that were in flight together are refused together, and teach the same once.
+      return now < limits.pausedUntil
+        ? alive(limits)
+        : paused({ ...alive(limits), bucket: overflow(limits.bucket, now) }, now)
     case "Unavailable":
-      return { ...paused(limits, now), health: limits.health === "away" ? "away" : "suspect" }
+      return suspected(paused(limits, now))
     case "Unknown":
-      return outcome.silent
-        ? { ...halved(limits, now, ceiling), health: limits.health === "away" ? "away" : "suspect" }
-        : halved(limits, now, ceiling)
+      return outcome.silent ? suspected(halved(limits, now, ceiling)) : alive(halved(limits, now, ceiling))
   }
 }
 
+/** Learns what the answer of a method says of its operating time, whether it came alone or in a batch. */
+export const learnMethod = (limits: Limits, now: number, method: string, outcome: Outcome): Limits => {
+  if (outcome._tag === "Done" && outcome.time !== undefined) {
+    return { ...limits, operating: spent(limits.operating, now, method, outcome.time) }
+  }
+  return outcome._tag === "Limited" && outcome.scope === "method"
+    ? { ...limits, operating: exceeded(limits.operating, now, method) }
+    : limits
+}
+
 /** Learns from a probe. */
-export const probed = (limits: Limits, alive: boolean): Limits => ({ ...limits, health: alive ? "well" : "away" })
+export const probed = (limits: Limits, lives: boolean): Limits =>
+  lives ? { ...alive(limits), health: "well" } : { ...limits, health: "away", signs: 0 }

@@ -40,10 +40,18 @@ const safe = 0.98
 
 const fresh: Use = { sum: 0, cost: 0, resetAt: undefined, closedUntil: 0 }
 
-const withUse = (operating: Operating, method: string, use: Use): Operating => ({
-  ...operating,
-  uses: new Map(operating.uses).set(method, use)
-})
+/** Methods that are remembered without need: custom ones may have any name. */
+const manyUses = 100
+
+const withUse = (operating: Operating, now: number, method: string, use: Use): Operating => {
+  const uses = new Map(operating.uses).set(method, use)
+  if (uses.size > manyUses) {
+    for (const [name, { closedUntil, resetAt }] of uses) {
+      if (name !== method && closedUntil <= now && (resetAt ?? 0) <= now) uses.delete(name)
+    }
+  }
+  return { ...operating, uses }
+}
 
 /** Learns from an answer. */
 export const spent = (operating: Operating, now: number, method: string, time: TimeSpent): Operating => {
@@ -52,7 +60,7 @@ export const spent = (operating: Operating, now: number, method: string, time: T
   const resetAt = time.resetIn === undefined ? undefined : now + time.resetIn * 1_000
   // A sum above the limit that was not refused shows that the limit is higher.
   const limit = operating.limit === undefined ? undefined : Math.max(operating.limit, known.sum)
-  return { ...withUse(operating, method, { ...known, sum: time.sum, cost, resetAt }), limit }
+  return { ...withUse(operating, now, method, { ...known, sum: time.sum, cost, resetAt }), limit }
 }
 
 /** Learns from OPERATION_TIME_LIMIT: the method is closed until its next reset, or for a while where none is known. */
@@ -61,7 +69,7 @@ export const exceeded = (operating: Operating, now: number, method: string): Ope
   const closedUntil =
     known.resetAt !== undefined && known.resetAt + afterReset > now ? known.resetAt + afterReset : now + blindStep
   const limit = known.sum === 0 ? operating.limit : Math.min(operating.limit ?? Infinity, known.sum)
-  return { ...withUse(operating, method, { ...known, closedUntil }), limit }
+  return { ...withUse(operating, now, method, { ...known, closedUntil }), limit }
 }
 
 /** How many calls of a method may go beside `underWay` of its kind, and when to look again if none may. */
@@ -78,5 +86,6 @@ export const allowance = (
   // Its sum has fallen since, by how much only an answer tells: one call asks.
   if (use.resetAt !== undefined && now >= use.resetAt) return { calls: underWay === 0 ? 1 : 0, until: undefined }
   const calls = Math.floor((limit * safe - use.sum) / use.cost) - underWay
-  return calls >= 1 ? { calls, until: undefined } : { calls: 0, until: use.resetAt }
+  if (calls >= 1 || use.resetAt === undefined) return { calls: Math.max(1, calls), until: undefined }
+  return { calls: 0, until: use.resetAt }
 }

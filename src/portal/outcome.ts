@@ -1,10 +1,11 @@
 import { Data } from "effect"
 import { ownError, tooLarge } from "../message/answer.ts"
+import type { TimeSpent } from "./operating.ts"
 
 /** What one call to the portal came to. No other way for a call to end exists. */
 export type Outcome = Data.TaggedEnum<{
-  /** The portal did it. `body` is its answer, unchanged. */
-  Done: { readonly status: number; readonly body: Uint8Array }
+  /** The portal did it. `body` is its answer, unchanged; `time` what it says of its operating time. */
+  Done: { readonly status: number; readonly body: Uint8Array; readonly time: TimeSpent | undefined }
   /** The portal said no, and did nothing. `alarm` names a refusal that a person has to look at. */
   Refused: {
     readonly status: number
@@ -88,6 +89,21 @@ const errorOf = ({ error, error_description }: Json): { code: string; text: stri
   return { code: String(error), text: textOf(error_description) }
 }
 
+const number = (value: unknown) => (typeof value === "number" && Number.isFinite(value) ? value : undefined)
+
+/** The `time` of an answer, where the portal counts operating time (bitrix24/b24restdocs:api-reference/data-types.md). */
+const timeOf = (answer: unknown): TimeSpent | undefined => {
+  const time = isMap(answer) ? answer.time : undefined
+  if (!isMap(time)) return undefined
+  const sum = number(time.operating)
+  if (sum === undefined) return undefined
+  const resetAt = number(time.operating_reset_at)
+  const finish = number(time.finish)
+  // Both by the portal's own clock: ours may be wrong by hours.
+  const resetIn = resetAt === undefined || finish === undefined ? undefined : Math.max(0, resetAt - finish)
+  return { sum, resetIn, took: number(time.processing) ?? number(time.duration) ?? 0 }
+}
+
 /** Some boxes write a byte order mark before their JSON: a PHP file of theirs was saved with one. */
 const parse = (body: Uint8Array): unknown => {
   const text = Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString("utf8")
@@ -108,7 +124,7 @@ export const judge = (status: number, body: Uint8Array): Outcome => {
   // Beside a result, `error` is a word of the method's own: the portal adds a result to all but its errors.
   const error = isMap(answer) && !(status < 400 && "result" in answer) ? errorOf(answer) : undefined
   if (error === undefined) {
-    if (status < 400) return Done({ status, body })
+    if (status < 400) return Done({ status, body, time: timeOf(answer) })
     // Not the form of a portal's error: something in front of it speaks.
     return status >= 500
       ? Unknown({ reason: `HTTP ${status}`, status, silent: true, timedOut: false })
@@ -117,7 +133,7 @@ export const judge = (status: number, body: Uint8Array): Outcome => {
   const { code, text } = error
   switch (reactionTo(status, code, text)) {
     case "done":
-      return Done({ status, body })
+      return Done({ status, body, time: undefined })
     case "refused":
       return Refused({ status, body, code, alarm: undefined })
     case "credential":
@@ -164,7 +180,7 @@ export const oversized = (status: number): Outcome => {
   if (status >= 500)
     return Unknown({ reason: `HTTP ${status}, too large to read`, status, silent: true, timedOut: false })
   const body = tooLarge(status)
-  return status < 400 ? Done({ status, body }) : Refused({ status, body, code: "", alarm: undefined })
+  return status < 400 ? Done({ status, body, time: undefined }) : Refused({ status, body, code: "", alarm: undefined })
 }
 
 /** True if the portal itself spoke. `Unavailable` is a portal that refuses everybody: as good as away. */

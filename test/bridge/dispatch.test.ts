@@ -1,52 +1,69 @@
 import { expect } from "bun:test"
-import { Deferred, Effect, Exit, Fiber, Layer, MutableRef, Queue, Redacted, SubscriptionRef } from "effect"
+import { Deferred, Duration, Effect, Exit, Fiber, Layer, MutableRef, Queue, Redacted, SubscriptionRef } from "effect"
 import { TestClock } from "effect/testing"
 import { type Asker, Dispatch, type Reply } from "../../src/bridge/dispatch.ts"
 import { Portal } from "../../src/portal/client.ts"
-import { Done, Limited, type Outcome, Refused, Unavailable, Unknown } from "../../src/portal/outcome.ts"
+import { Done, judge, Limited, type Outcome, Refused, Unavailable, Unknown } from "../../src/portal/outcome.ts"
 import { Outlet } from "../../src/queue/outlet.ts"
-import { Settings } from "../../src/settings.ts"
+import { type Live, type Rate, Settings } from "../../src/settings.ts"
 import { effect } from "../effect.ts"
 
-const done = Done({ status: 200, body: Buffer.from("{}") })
+const done = Done({ status: 200, body: Buffer.from("{}"), time: undefined })
 const refused = Refused({ status: 400, body: Buffer.from("{}"), code: "", alarm: undefined })
 const silent = Unknown({ reason: "HTTP 502 without JSON", status: 502, silent: true, timedOut: false })
 const timedOut = Unknown({ reason: "no answer in time", status: undefined, silent: true, timedOut: true })
 const broken = Unknown({ reason: "INTERNAL_SERVER_ERROR", status: 500, silent: false, timedOut: false })
 const away = Unavailable({ reason: "ECONNREFUSED", alarm: undefined })
 
+/** A call that the portal has got, to be ended by hand. */
+interface Got {
+  readonly method: string
+  readonly credential: string
+  /** The commands of a batch, or none. */
+  readonly commands: ReadonlyArray<string>
+  readonly end: (outcome: Outcome) => Effect.Effect<unknown>
+}
+
 /** A portal whose every call is answered by the test, and whose probes say what the test wants. */
 interface Stage {
   readonly dispatch: Dispatch["Service"]
   /** Waits for the next call, to end it by hand. */
-  readonly next: Effect.Effect<{ readonly method: string; readonly end: (outcome: Outcome) => Effect.Effect<unknown> }>
+  readonly next: Effect.Effect<Got>
   readonly inFlight: () => number
   readonly calls: () => number
   readonly probes: () => number
   alive: boolean
   readonly outlet: SubscriptionRef.SubscriptionRef<string | undefined>
-  readonly live: MutableRef.MutableRef<{ readonly concurrency: number }>
+  readonly live: MutableRef.MutableRef<Live>
 }
 
-const onStage = <E>(play: (stage: Stage) => Effect.Effect<unknown, E>) =>
+const onStage = <E>(play: (stage: Stage) => Effect.Effect<unknown, E>, rate: Rate = "off") =>
   Effect.gen(function* () {
-    const calls = yield* Queue.unbounded<{
-      readonly method: string
-      readonly end: (outcome: Outcome) => Effect.Effect<unknown>
-    }>()
+    const calls = yield* Queue.unbounded<Got>()
     const outlet = yield* SubscriptionRef.make<string | undefined>(undefined)
-    const live = MutableRef.make({ concurrency: 4 })
+    const live = MutableRef.make<Live>({ concurrency: 4, pack: "off" })
+    const settings = {
+      live,
+      rate,
+      b24Rest: new URL("https://box.example/rest/"),
+      portalLimit: Duration.seconds(60)
+    } as unknown as Settings["Service"]
     let inFlight = 0
     let sent = 0
     let probes = 0
     const stage = { alive: true }
     const portal = Layer.succeed(Portal, {
-      call: ({ method }) =>
+      call: ({ method, user, body }) =>
         Effect.gen(function* () {
           inFlight++
           sent++
           const ended = yield* Deferred.make<Outcome>()
-          yield* Queue.offer(calls, { method, end: (outcome) => Deferred.succeed(ended, outcome) })
+          yield* Queue.offer(calls, {
+            method,
+            credential: user,
+            commands: method === "batch" ? commandsIn(body) : [],
+            end: (outcome) => Deferred.succeed(ended, outcome)
+          })
           const outcome = yield* Deferred.await(ended)
           inFlight--
           return outcome
@@ -76,24 +93,47 @@ const onStage = <E>(play: (stage: Stage) => Effect.Effect<unknown, E>) =>
         Dispatch.layer.pipe(
           Layer.provide(portal),
           Layer.provide(Layer.mock(Outlet, { closed: outlet })),
-          Layer.provide(Layer.succeed(Settings, { live } as Settings["Service"]))
+          Layer.provide(Layer.succeed(Settings, settings))
         )
       )
     )
   })
 
-const asker = (over: Partial<Asker> & { readonly method?: string } = {}): Asker => ({
+const commandsIn = (body: Uint8Array): ReadonlyArray<string> =>
+  Object.values(JSON.parse(Buffer.from(body).toString("utf8")).cmd)
+
+/** The answer of a batch whose every command got its own text back. */
+const doneBatch = ({ commands }: Got) =>
+  judge(
+    200,
+    Buffer.from(
+      JSON.stringify({
+        result: {
+          result: Object.fromEntries(commands.map((command, n) => [`m${n}`, command])),
+          result_error: [],
+          result_total: [],
+          result_next: [],
+          result_time: {}
+        }
+      })
+    )
+  )
+
+const asker = (over: Partial<Asker> & { readonly method?: string; readonly user?: string } = {}): Asker => ({
   request: {
     id: "id",
     messageId: "m",
     correlationId: undefined,
     method: over.method ?? "crm.deal.list",
-    user: "1",
+    user: over.user ?? "1",
     token: Redacted.make("secret"),
-    credential: "1#abc",
-    body: Buffer.from("{}")
+    credential: `${over.user ?? "1"}#abc`,
+    body: Buffer.from("{}"),
+    parameters: {},
+    order: undefined
   },
   isRead: over.isRead ?? true,
+  line: over.line,
   isLost: over.isLost ?? (() => false)
 })
 
@@ -123,10 +163,10 @@ effect("no more calls are in flight than configured, and each one that ends make
 effect("concurrency that is changed while running applies at once to what leaves next", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 1 })
+      MutableRef.set(stage.live, { concurrency: 1, pack: "off" })
       yield* Effect.forEach([1, 2, 3], () => Effect.forkChild(stage.dispatch.ask(asker())))
       const first = yield* stage.next
-      MutableRef.set(stage.live, { concurrency: 2 })
+      MutableRef.set(stage.live, { concurrency: 2, pack: "off" })
       yield* first.end(done)
       yield* stage.next
       yield* stage.next
@@ -253,7 +293,7 @@ effect("no call starts while answers cannot go out", () =>
 effect("who waits is dropped when its delivery is lost, and what has departed goes on", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 1 })
+      MutableRef.set(stage.live, { concurrency: 1, pack: "off" })
       let lost = false
       const departed = yield* Effect.forkChild(stage.dispatch.ask(asker({ isLost: () => lost })))
       const call = yield* stage.next
@@ -271,7 +311,7 @@ effect("who waits is dropped when its delivery is lost, and what has departed go
 effect("closing sends back who waits and lets what is in flight end", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 1 })
+      MutableRef.set(stage.live, { concurrency: 1, pack: "off" })
       const departed = yield* Effect.forkChild(stage.dispatch.ask(asker()))
       const call = yield* stage.next
       const waiting = yield* Effect.forkChild(stage.dispatch.ask(asker()))
@@ -288,7 +328,7 @@ effect("closing sends back who waits and lets what is in flight end", () =>
 effect("timeouts and silence halve what may be in flight; a second brings one back", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 8 })
+      MutableRef.set(stage.live, { concurrency: 8, pack: "off" })
       yield* Effect.forEach(Array.from({ length: 30 }), () => Effect.forkChild(stage.dispatch.ask(asker())))
       const calls = yield* Effect.forEach(Array.from({ length: 8 }), () => stage.next)
       for (const call of calls) yield* call.end(silent)
@@ -305,7 +345,7 @@ effect("timeouts and silence halve what may be in flight; a second brings one ba
 effect("an interrupted asker leaves the waiting room", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 1 })
+      MutableRef.set(stage.live, { concurrency: 1, pack: "off" })
       yield* Effect.forkChild(stage.dispatch.ask(asker()))
       const call = yield* stage.next
       const waiting = yield* Effect.forkChild(stage.dispatch.ask(asker({ method: "user.get" })))
@@ -315,5 +355,199 @@ effect("an interrupted asker leaves the waiting room", () =>
       yield* TestClock.adjust("1 seconds")
       expect(stage.calls()).toBe(1)
     })
+  )
+)
+
+const times = (count: number) => Array.from({ length: count }, (_, n) => n)
+
+effect("those that must wait anyway leave together, and each gets its own answer", () =>
+  onStage((stage) =>
+    Effect.gen(function* () {
+      MutableRef.set(stage.live, { concurrency: 1, pack: "reads" })
+      const first = yield* Effect.forkChild(stage.dispatch.ask(asker({ method: "crm.deal.list" })))
+      const call = yield* stage.next
+      const waiting = yield* Effect.forEach(times(60), () => Effect.forkChild(stage.dispatch.ask(asker())))
+      yield* TestClock.adjust("1 seconds")
+      yield* call.end(done)
+      expect(tagOf(yield* Fiber.join(first))).toBe("Done")
+      const batch = yield* stage.next
+      expect([batch.method, batch.commands.length]).toEqual(["batch", 50])
+      yield* batch.end(doneBatch(batch))
+      const rest = yield* stage.next
+      expect([rest.method, rest.commands.length]).toEqual(["batch", 10])
+      yield* rest.end(doneBatch(rest))
+      const replies = yield* Effect.forEach(waiting, Fiber.join)
+      expect(replies.every((reply) => reply._tag === "Sent" && reply.packed && reply.outcome._tag === "Done")).toBe(
+        true
+      )
+    })
+  )
+)
+
+effect("calls that may go at once share the load instead of filling one batch", () =>
+  onStage((stage) =>
+    Effect.gen(function* () {
+      MutableRef.set(stage.live, { concurrency: 4, pack: "reads" })
+      yield* SubscriptionRef.set(stage.outlet, "not yet")
+      yield* Effect.forEach(times(40), () => Effect.forkChild(stage.dispatch.ask(asker())))
+      yield* TestClock.adjust("1 seconds")
+      yield* SubscriptionRef.set(stage.outlet, undefined)
+      const calls = yield* Effect.forEach(times(4), () => stage.next)
+      expect(calls.map(({ commands }) => commands.length)).toEqual([10, 10, 10, 10])
+    })
+  )
+)
+
+effect("writes are not packed by default, and are when that is allowed", () =>
+  onStage((stage) =>
+    Effect.gen(function* () {
+      MutableRef.set(stage.live, { concurrency: 1, pack: "reads" })
+      yield* SubscriptionRef.set(stage.outlet, "not yet")
+      yield* Effect.forEach(times(6), () => Effect.forkChild(stage.dispatch.ask(write())))
+      yield* TestClock.adjust("1 seconds")
+      yield* SubscriptionRef.set(stage.outlet, undefined)
+      const alone = yield* stage.next
+      expect(alone.method).toBe("crm.deal.add")
+      MutableRef.set(stage.live, { concurrency: 1, pack: "all" })
+      yield* alone.end(done)
+      expect((yield* stage.next).commands.length).toBe(5)
+    })
+  )
+)
+
+effect("requests of one line are executed one after another, at most one of them in a batch", () =>
+  onStage((stage) =>
+    Effect.gen(function* () {
+      MutableRef.set(stage.live, { concurrency: 1, pack: "all" })
+      yield* SubscriptionRef.set(stage.outlet, "not yet")
+      const order: Array<string> = []
+      for (const line of ["a", "a", "b", "a", "b", "c"]) {
+        yield* Effect.forkChild(
+          Effect.andThen(
+            stage.dispatch.ask(asker({ line })),
+            Effect.sync(() => order.push(line))
+          )
+        )
+      }
+      yield* TestClock.adjust("1 seconds")
+      yield* SubscriptionRef.set(stage.outlet, undefined)
+      for (const size of [3, 2]) {
+        const batch = yield* stage.next
+        expect(batch.commands.length).toBe(size)
+        yield* batch.end(doneBatch(batch))
+      }
+      const last = yield* stage.next
+      expect(last.method).toBe("crm.deal.list")
+      yield* last.end(done)
+      yield* TestClock.adjust("1 seconds")
+      expect(order).toEqual(["a", "b", "c", "a", "b", "a"])
+    })
+  )
+)
+
+effect("a line waits for its first while that one is repeated", () =>
+  onStage((stage) =>
+    Effect.gen(function* () {
+      yield* Effect.forkChild(stage.dispatch.ask(asker({ line: "a", method: "crm.deal.get" })))
+      yield* Effect.forkChild(stage.dispatch.ask(asker({ line: "a", method: "crm.deal.list" })))
+      const first = yield* stage.next
+      yield* first.end(broken)
+      yield* TestClock.adjust("500 millis")
+      expect(stage.calls()).toBe(1)
+      expect(yield* stage.dispatch.waiting).toEqual(
+        new Map([
+          ["repetition", 1],
+          ["order", 1]
+        ])
+      )
+      yield* TestClock.adjust("2 seconds")
+      const again = yield* stage.next
+      expect(again.method).toBe("crm.deal.get")
+      yield* again.end(done)
+      expect((yield* stage.next).method).toBe("crm.deal.list")
+    })
+  )
+)
+
+effect("credentials are served in turn, whoever came first", () =>
+  onStage((stage) =>
+    Effect.gen(function* () {
+      MutableRef.set(stage.live, { concurrency: 1, pack: "off" })
+      yield* SubscriptionRef.set(stage.outlet, "not yet")
+      for (const user of ["1", "1", "1", "1", "2", "3", "2"]) {
+        yield* Effect.forkChild(stage.dispatch.ask(asker({ user })))
+      }
+      yield* TestClock.adjust("1 seconds")
+      yield* SubscriptionRef.set(stage.outlet, undefined)
+      const served: Array<string> = []
+      for (const _ of times(7)) {
+        const call = yield* stage.next
+        served.push(call.credential)
+        yield* call.end(done)
+      }
+      expect(served).toEqual(["1", "2", "3", "1", "2", "1", "1"])
+    })
+  )
+)
+
+effect("a lost batch makes its reads travel in smaller ones", () =>
+  onStage((stage) =>
+    Effect.gen(function* () {
+      MutableRef.set(stage.live, { concurrency: 1, pack: "reads" })
+      yield* SubscriptionRef.set(stage.outlet, "not yet")
+      yield* Effect.forEach(times(20), () => Effect.forkChild(stage.dispatch.ask(asker())))
+      yield* TestClock.adjust("1 seconds")
+      yield* SubscriptionRef.set(stage.outlet, undefined)
+      const lost = yield* stage.next
+      expect(lost.commands.length).toBe(20)
+      yield* lost.end(timedOut)
+      yield* TestClock.adjust("10 seconds")
+      expect((yield* stage.next).commands.length).toBe(10)
+    })
+  )
+)
+
+effect("a batch that is refused as such sends its members alone", () =>
+  onStage((stage) =>
+    Effect.gen(function* () {
+      MutableRef.set(stage.live, { concurrency: 1, pack: "reads" })
+      yield* SubscriptionRef.set(stage.outlet, "not yet")
+      yield* Effect.forEach(times(3), () => Effect.forkChild(stage.dispatch.ask(asker())))
+      yield* TestClock.adjust("1 seconds")
+      yield* SubscriptionRef.set(stage.outlet, undefined)
+      const batch = yield* stage.next
+      yield* batch.end(refused)
+      for (const _ of times(3)) {
+        const call = yield* stage.next
+        expect(call.method).toBe("crm.deal.list")
+        yield* call.end(done)
+      }
+    })
+  )
+)
+
+effect("under a rate, a backlog leaves in full batches and never faster than the rate", () =>
+  onStage(
+    (stage) =>
+      Effect.gen(function* () {
+        MutableRef.set(stage.live, { concurrency: 16, pack: "reads" })
+        yield* SubscriptionRef.set(stage.outlet, "not yet")
+        yield* Effect.forEach(times(500), () => Effect.forkChild(stage.dispatch.ask(asker())))
+        yield* TestClock.adjust("1 seconds")
+        yield* SubscriptionRef.set(stage.outlet, undefined)
+        // A second's worth of the depth is left free, for it is not known how the portal's bucket falls.
+        const burst = yield* Effect.forEach(times(6), () => stage.next)
+        expect(burst.map(({ commands }) => commands.length)).toEqual(times(6).map(() => 50))
+        for (const call of burst) yield* call.end(doneBatch(call))
+        for (let half = 1; half <= 4; half++) {
+          yield* TestClock.adjust("499 millis")
+          expect(stage.calls()).toBe(5 + half)
+          yield* TestClock.adjust("1 millis")
+          const call = yield* stage.next
+          expect(call.commands.length).toBe(50)
+          yield* call.end(doneBatch(call))
+        }
+      }),
+    { rate: 2, depth: 8 }
   )
 )

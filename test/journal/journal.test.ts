@@ -13,7 +13,9 @@ const request = (messageId: string | undefined, id = messageId ?? "nameless"): R
   user: "1",
   token: Redacted.make("secret"),
   credential: "1#secret",
-  body: Buffer.from("{}")
+  body: Buffer.from("{}"),
+  parameters: {},
+  order: undefined
 })
 
 const answer = (text: string): Answer => ({ outcome: "done", body: Buffer.from(text), status: 200, attempts: 1 })

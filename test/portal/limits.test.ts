@@ -1,10 +1,19 @@
 import { describe, expect, test } from "bun:test"
 import fc from "fast-check"
-import { atStart, concurrencyOf, learn, type Limits, next, probed } from "../../src/portal/limits.ts"
+import {
+  atStart as startAt,
+  concurrencyOf,
+  learn,
+  type Limits,
+  methodRoom,
+  probed,
+  room,
+  steady
+} from "../../src/portal/limits.ts"
 import { Done, Limited, type Outcome, Refused, Unavailable, Unknown } from "../../src/portal/outcome.ts"
 
 const body = Buffer.from("{}")
-const done = Done({ status: 200, body })
+const done = Done({ status: 200, body, time: undefined })
 const refused = Refused({ status: 400, body, code: "", alarm: undefined })
 const tooMany = Limited({ scope: "portal" })
 const tooLong = Limited({ scope: "method" })
@@ -15,6 +24,15 @@ const failed = Unknown({ reason: "HTTP 500", status: 500, silent: false, timedOu
 const outcome: fc.Arbitrary<Outcome> = fc.constantFrom(done, refused, tooMany, tooLong, away, silent, failed)
 
 const go = { _tag: "Go" } as const
+
+const atStart = (now: number) => startAt(now, "off", "box.example")
+
+/** May one call of a method go? */
+const next = (limits: Limits, now: number, method: string, inFlight: number, ceiling: number) => {
+  const rooms = [room(limits, now, inFlight, ceiling), methodRoom(limits, now, method, 0)]
+  const none = rooms.find(({ calls }) => calls < 1)
+  return none === undefined ? go : ({ _tag: "Wait", reason: none.reason, until: none.until } as const)
+}
 const method = "1#ab crm.deal.list"
 
 /** Learns one thing after the other, at the same time. */
@@ -131,7 +149,7 @@ describe("a method that ran too long", () => {
     let limits = atStart(0)
     for (let minute = 0; minute < 1_000; minute++) {
       limits = learn(limits, minute * 60_000, `method ${minute}`, tooLong, 16)
-      expect(limits.closed.size).toBeLessThanOrEqual(2)
+      expect(limits.operating.uses.size).toBeLessThanOrEqual(200)
     }
   })
 })
@@ -149,6 +167,15 @@ describe("health", () => {
       expect(next(probed(limits, true), 1_000_000, method, 0, 16)).toEqual(go)
       expect(next(probed(limits, false), 1_000_000, method, 0, 16)).toMatchObject({ reason: "portal unavailable" })
     }
+  })
+
+  test("lets no write go after a silence until there were three signs of life in a row", () => {
+    let limits = probed(learnAll(atStart(0), 0, [silent]), true)
+    expect([limits.health, steady(limits)]).toEqual(["well", false])
+    limits = learnAll(probed(learnAll(limits, 1, [done, silent]), true), 2, [done])
+    expect(steady(limits)).toBe(false)
+    limits = learnAll(limits, 3, [refused])
+    expect(steady(limits)).toBe(true)
   })
 
   test("is not in question after an error that the portal itself spoke", () => {

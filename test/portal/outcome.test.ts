@@ -172,7 +172,7 @@ describe("an answer of the portal", () => {
       [0xed, 0xa0, 0x80]
     ]) {
       const body = Buffer.concat([bytes('{"result":"'), Buffer.from(inside), bytes('"}')])
-      expect(judge(200, body)).toEqual(Done({ status: 200, body }))
+      expect(judge(200, body)).toEqual(Done({ status: 200, body, time: undefined }))
     }
     // UTF-16, and a body that is compressed after all.
     expect(words(judge(200, Buffer.from('{"result":1}', "utf16le")))).toBe("unknown, is the portal there?")
@@ -181,7 +181,7 @@ describe("an answer of the portal", () => {
 
   test("may be a part of a larger buffer", () => {
     const body = bytes('xx{"result":1}yy').subarray(2, -2)
-    expect(judge(200, body)).toEqual(Done({ status: 200, body }))
+    expect(judge(200, body)).toEqual(Done({ status: 200, body, time: undefined }))
   })
 
   test("that refuses names its code, as a word", () => {
