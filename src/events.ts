@@ -2,19 +2,28 @@ import { Effect, type LogLevel } from "effect"
 
 /** Every event that the log knows: its level and what it says to a person. The names are stable. */
 export const events = {
-  "starting": ["Info", "The bridge starts"],
+  starting: ["Info", "The bridge starts"],
   "link-up": ["Info", "Connected to the broker"],
   "link-failed": ["Warn", "The broker cannot be reached; trying again"],
   "link-lost": ["Warn", "The connection to the broker is lost; connecting again"],
-  "broker-blocked": ["Warn", "The broker does not take messages (memory or disk alarm): no new calls until it does; free memory or disk there"],
+  "broker-blocked": [
+    "Warn",
+    "The broker does not take messages (memory or disk alarm): no new calls until it does; free memory or disk there"
+  ],
   "broker-unblocked": ["Info", "The broker takes messages again"],
   "queue-declared": ["Info", "A missing queue was declared"],
   "queue-missing": ["Warn", "A queue is missing; waiting for it to be created"],
   "channel-lost": ["Warn", "A channel was closed; opening it again"],
-  "consuming": ["Info", "Requests are being taken from the queue"],
-  "consumer-cancelled": ["Warn", "The broker cancelled the consumer (was the queue deleted or moved?); subscribing again"],
+  consuming: ["Info", "Requests are being taken from the queue"],
+  "consumer-cancelled": [
+    "Warn",
+    "The broker cancelled the consumer (was the queue deleted or moved?); subscribing again"
+  ],
   "intake-paused": ["Warn", "No requests are taken while the portal is away"],
-  "returned-unsent": ["Warn", "Requests that were held too long went back to the queue; they will be taken when the portal answers"],
+  "returned-unsent": [
+    "Warn",
+    "Requests that were held too long went back to the queue; they will be taken when the portal answers"
+  ],
   "delivery-near-limit": ["Warn", "A request has been open for long: the broker may take it back (consumer_timeout)"],
   "answer-not-routed": ["Error", "The answer queue does not exist; answers are held and published again"],
   "answer-refused": ["Error", "The answer queue refuses messages (is it full?); answers are held and published again"],
@@ -23,15 +32,21 @@ export const events = {
   "portal-back": ["Info", "The portal answers again"],
   "rate-refused": ["Warn", "The portal refused a call for too many requests; pausing"],
   "method-closed": ["Warn", "The portal closed a method for its run time; its requests wait"],
-  "credential-refused": ["Error", "The portal refused a webhook: create a new one, or correct user and token in the producer"],
-  "account-blocked": ["Error", "The portal refuses the whole account; a person has to settle it with the portal's owner or the vendor"],
+  "credential-refused": [
+    "Error",
+    "The portal refused a webhook: create a new one, or correct user and token in the producer"
+  ],
+  "account-blocked": [
+    "Error",
+    "The portal refuses the whole account; a person has to settle it with the portal's owner or the vendor"
+  ],
   "outcome-unknown": ["Warn", "A call was cut off and may have been executed; answered as unknown"],
   "request-rejected": ["Warn", "A request could not be sent and was answered with the reason"],
   "request-answered": ["Debug", "A request was answered"],
-  "stopping": ["Info", "Stopping: nothing new is started, calls in flight are finished"],
+  stopping: ["Info", "Stopping: nothing new is started, calls in flight are finished"],
   "drain-cut": ["Warn", "The stop did not wait for all calls; their requests go back to the queue"],
-  "stopped": ["Info", "Stopped"],
-  "broken": ["Fatal", "A defect of the bridge itself; please report it"]
+  stopped: ["Info", "Stopped"],
+  broken: ["Fatal", "A defect of the bridge itself; please report it"]
 } as const satisfies Record<string, readonly [LogLevel.LogLevel, string]>
 
 export type Event = keyof typeof events
