@@ -1,6 +1,6 @@
 import { NodeRuntime, NodeServices } from "@effect/platform-node"
-import { Cause, Console, Effect, Exit, Layer, Option, Runtime } from "effect"
-import { Command, Flag } from "effect/cli"
+import { Cause, Config, Console, Effect, Exit, Layer, Option, Runtime, Schema } from "effect"
+import { CliConfig, Command, Flag, GlobalFlag } from "effect/cli"
 import packaged from "../package.json" with { type: "json" }
 import unitText from "../packaging/b24rmq.service" with { type: "text" }
 import { bridge } from "./bridge/bridge.ts"
@@ -40,9 +40,19 @@ const run = Effect.gen(function* () {
   Effect.provide(Settings.layer)
 )
 
+// The secret may come from the environment: an argument can be read in the list of processes.
 const webhookFlags = {
-  user: Flag.String("user").pipe(Flag.withDescription("User id of a webhook on the portal"), Flag.optional),
-  token: Flag.Redacted("token").pipe(Flag.withDescription("Secret of that webhook"), Flag.optional)
+  user: Flag.String("user").pipe(
+    Flag.withSchema(Schema.String.check(Schema.isPattern(/^\d+$/, { message: "Expected the number of a user" }))),
+    Flag.withDescription("User id of a webhook on the portal, or B24RMQ_CHECK_USER"),
+    Flag.withFallbackConfig(Config.String("B24RMQ_CHECK_USER")),
+    Flag.optional
+  ),
+  token: Flag.Redacted("token").pipe(
+    Flag.withDescription("Secret of that webhook; better as B24RMQ_CHECK_TOKEN, which no list of processes shows"),
+    Flag.withFallbackConfig(Config.Redacted("B24RMQ_CHECK_TOKEN")),
+    Flag.optional
+  )
 }
 
 const runCommand = Command.make("run", {}, () => run).pipe(
@@ -119,10 +129,13 @@ for (const signal of ["SIGTERM", "SIGINT"] as const) {
 process.on("SIGHUP", () => process.kill(process.pid, "SIGTERM"))
 
 // What these say is for a person as it stands: no stack, and before there is a log.
-const spoken = ["SettingsWrong", "DemoFailed", "PortalFailed"] as const
+const spoken = ["SettingsWrong", "LinkFailed", "DemoFailed", "PortalFailed"] as const
+
+// Not --log-level, for which there is a setting, and not --wizard.
+const commandLine = CliConfig.layer({ builtIns: [GlobalFlag.Help, GlobalFlag.Version, GlobalFlag.Completions] })
 
 Command.run(command, { version: packaged.version }).pipe(
   Effect.tapErrorTag(spoken, (error) => Console.error(error.message)),
-  Effect.provide(NodeServices.layer),
+  Effect.provide(Layer.mergeAll(NodeServices.layer, commandLine)),
   NodeRuntime.runMain({ teardown })
 )

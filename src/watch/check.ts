@@ -88,7 +88,16 @@ const kindOf = (link: Link, queue: string, about: string) =>
     return ok(about, "durable, classic (or the default type of its vhost), without arguments")
   }).pipe(
     Effect.scoped,
-    Effect.catch(({ message }) => {
+    Effect.catch((error) => {
+      const { message } = error
+      if (error._tag === "ChannelLost" && error.code === 403) {
+        return Effect.succeed(
+          ok(
+            about,
+            "its kind was not looked at: that takes the right to configure, which the bridge does not need for queues that exist"
+          )
+        )
+      }
       const differs = /inequivalent arg '([^']+)'.*current is (?:none|(?:the value )?'?([^']*)'?)/.exec(message)
       if (differs?.[1] === "durable") {
         return Effect.succeed(warn(about, "not durable: what it holds is gone when the broker restarts"))
@@ -167,6 +176,10 @@ const checkWebhook = Effect.fnUntraced(function* (webhook: {
   const { call } = yield* Portal
   const outcome = yield* call({ ...webhook, method: "scope", body: Buffer.from("{}") })
   if (outcome._tag !== "Done") return [fail("webhook", `of user ${webhook.user}: the portal ${saying(outcome)}`)]
-  const { result } = JSON.parse(Buffer.from(outcome.body).toString("utf8"))
-  return [ok("webhook", `of user ${webhook.user} works; scope: ${Array.isArray(result) ? result.join(", ") : "none"}`)]
+  return [ok("webhook", `of user ${webhook.user} works; its scope: ${scopeIn(outcome.body)}`)]
 })
+
+const scopeIn = (body: Uint8Array) => {
+  const listed = /"result":\[([^\]]*)\]/.exec(Buffer.from(body).toString("utf8"))?.[1] ?? ""
+  return listed.replaceAll('"', "").replaceAll(",", ", ") || "none"
+}
