@@ -32,7 +32,7 @@ const experiments: Readonly<Record<string, (scale: number) => Runs>> = {
   ),
   operating: (scale) => operatingRuns(scale).map((run) => one(underOperating(run))),
   latency: (scale) => [latency(scale)],
-  idle: (scale) => [one(idle(Math.max(20, Math.round(1_000 * scale)), 50))],
+  idle: (scale) => [idle(Math.max(20, Math.round(1_000 * scale)), 50)],
   fairness: (scale) => [fairness(scale)],
   order: (scale) => orderRuns(scale).map((run) => one(inOrder(run))),
   cpu: (scale) => [cpu(scale)]

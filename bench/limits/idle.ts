@@ -1,15 +1,16 @@
 import { Effect, Schedule } from "effect"
 import { connect } from "amqplib"
 import { requests } from "../../test/rig/producer.ts"
+import { plain } from "./latency.ts"
 import type { Report } from "./report.ts"
 import { queueIn, scene, wrongs } from "./scene.ts"
 import { median, quantile } from "./witness.ts"
 
 /** One request after the other while nothing else is to do: what the bridge adds to the portal's own time. */
-export const idle = (count: number, every: number, within = 3) =>
+const oneByOne = (count: number, every: number, program: "bridge" | "plain", within: number) =>
   Effect.gen(function* () {
     const { broker, portal, seen, answers, start } = yield* scene()
-    yield* start()
+    yield* start({}, program === "plain" ? { program: plain } : {})
     const sent = requests(count + 1, () => ({ method: "crm.deal.list" }))
     const link = yield* Effect.acquireRelease(
       Effect.promise(() => connect(broker.url, { noDelay: true })),
@@ -35,7 +36,7 @@ export const idle = (count: number, every: number, within = 3) =>
     const { unanswered, twice, notDone } = wrongs(sent, got)
     const report: Report = {
       experiment: "idle",
-      run: `one each ${every} ms`,
+      run: `${program}, one each ${every} ms`,
       figures: {
         requests: count,
         "portal's own p50 ms": median(seen.own),
@@ -46,9 +47,13 @@ export const idle = (count: number, every: number, within = 3) =>
         "in flight": portal.maxInFlight
       },
       targets: [
-        { what: "added p50 ms", measured: median(added), atMost: within },
-        { what: "not answered once and done", measured: unanswered + twice + notDone, atMost: 0 }
+        ...(program === "plain" ? [] : [{ what: "added p50 ms", measured: median(added), atMost: within }]),
+        { what: "not answered once", measured: unanswered + twice + (program === "plain" ? 0 : notDone), atMost: 0 }
       ]
     }
     return report
   }).pipe(Effect.scoped)
+
+/** The bridge, and beside it what broker and network take from a program that does nothing else. */
+export const idle = (count: number, every: number, within = 3) =>
+  Effect.all([oneByOne(count, every, "bridge", within), oneByOne(count, every, "plain", within)])

@@ -15,8 +15,10 @@ export interface OrderRun {
   readonly pack: "reads" | "all"
   /** How often each of the portal's faults strikes a call, until the last updates come. */
   readonly probability: number
-  /** How often an administrator closes the connections to the broker. */
+  /** How often an administrator closes the connections to the broker, and how often the portal's door is shut. */
   readonly closings: number
+  /** Calls a second that the portal takes, where the bridge was told twice as many: what it refuses comes again. */
+  readonly rate?: number
   readonly seed: number
 }
 
@@ -64,17 +66,11 @@ const updatesOf = ({ entities, updates, seed }: OrderRun): ReadonlyArray<Update>
   return all
 }
 
-/** What goes wrong at the portal: before and after the update ran, and refusals that only mean "later". */
+/** What goes wrong at the portal: before the update ran, after it, and nobody knows. */
 const faults = (probability: number, seed: number): ReadonlyArray<Fault> => [
   { kind: "html", status: 502, when: { probability, seed } },
   { kind: "html", status: 502, executed: true, when: { probability, seed: seed + 1 } },
-  { kind: "reset", when: { probability, seed: seed + 2 } },
-  {
-    kind: "answer",
-    status: 503,
-    body: { error: "QUERY_LIMIT_EXCEEDED", error_description: "Too many requests" },
-    when: { probability, seed: seed + 3 }
-  }
+  { kind: "reset", when: { probability, seed: seed + 2 } }
 ]
 
 /** Walks through the portal's log: an update that ran after a later one of its entity is an inversion. */
@@ -98,15 +94,18 @@ const outcomeOf = ({ message }: Update, answers: Answers) => answers.get(message
 /** Updates of many entities while the portal and the broker fail. */
 export const inOrder = (options: OrderRun) =>
   Effect.gen(function* () {
-    const { entities, updates, command, pack, probability, closings, seed } = options
-    const { broker, portal, seen, answers, start } = yield* scene({ latency: command })
+    const { entities, updates, command, pack, probability, closings, rate, seed } = options
+    const { broker, portal, seen, answers, start } = yield* scene({
+      latency: command,
+      ...(rate === undefined ? {} : { limits: { rate: { burst: 50, fall: rate } } })
+    })
     for (let entity = 1; entity <= entities; entity++) portal.crm.table("deal").add([["TITLE", `${entity}:0`]])
     const all = updatesOf(options)
     const sent = all.map(({ message }) => message)
     yield* publishAll(broker.url, queueIn, sent)
     for (const fault of faults(probability, seed)) portal.fault(fault)
     const started = performance.now()
-    yield* start({ B24RMQ_PACK: pack })
+    yield* start({ B24RMQ_PACK: pack, ...(rate === undefined ? {} : { B24RMQ_RATE: `${rate * 2}/50` }) })
     // The last fifth comes without faults: so the last update of each entity is known to have run.
     const faulty = Math.floor(all.length * 0.8)
     const calm = yield* Effect.forkScoped(
@@ -118,6 +117,11 @@ export const inOrder = (options: OrderRun) =>
     for (let n = 1; n <= closings; n++) {
       yield* portal.until(({ count }) => count("crm.deal.update") >= (faulty * n) / (closings + 1))
       yield* broker.closeConnections
+      const more = portal.count("crm.deal.update") + entities / 4
+      yield* portal.until(({ count }) => count("crm.deal.update") >= Math.min(more, faulty))
+      yield* portal.down
+      yield* Effect.sleep(500)
+      yield* portal.up
     }
     yield* Fiber.join(calm)
     const got = yield* answers.has(sent.length, "20 minutes")
@@ -147,7 +151,9 @@ export const inOrder = (options: OrderRun) =>
         packed: packed(got),
         "answered unknown": unknown.length,
         "of them had run": unknown.filter(({ entity, number }) => ran.has(`${entity}:${number}`)).length,
-        "broker closings": closings
+        refusals: seen.refusals.length,
+        "broker closings": closings,
+        "portal closings": closings
       },
       targets: [
         { what: "inversions", measured: inversions, atMost: 0 },
@@ -172,6 +178,7 @@ export const orderRuns = (scale: number): ReadonlyArray<OrderRun> => {
   return [
     { ...common, run: "no faults, one by one", pack: "reads", probability: 0, closings: 0 },
     { ...common, run: "faults, one by one", pack: "reads" },
-    { ...common, run: "faults, packed", pack: "all" }
+    { ...common, run: "faults, packed", pack: "all" },
+    { ...common, run: "refused for the rate", pack: "reads", probability: 0, closings: 0, rate: 100 }
   ]
 }
