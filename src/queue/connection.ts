@@ -115,7 +115,8 @@ export const heard = (model: ChannelModel): Dialled => {
   const closed = Deferred.makeUnsafe<string>()
   const end = (error?: Error) =>
     void Deferred.doneUnsafe(closed, Effect.succeed(error === undefined ? "closed" : reasonOf(error)))
-  model.on("error", end)
+  // Not at once: the library tells of an error first and tidies up after it, and would miss that it is closed meanwhile.
+  model.on("error", (error) => queueMicrotask(() => end(error)))
   model.on("close", end)
   return { model, closed }
 }
