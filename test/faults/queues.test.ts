@@ -226,7 +226,7 @@ live(
       const own = yield* node.vhost()
       const portal = yield* openPortal({ latency: 5 })
       portal.fault({ kind: "huge", bytes: 2_000_000, when: { method: "crm.company.list" } })
-      const bridge = yield* start(own.url, portal)
+      const bridge = yield* start(own.url, portal, { B24RMQ_PACK: "off" })
       const answers = yield* collector(own.url, queueOut)
       const large = requests(5 * scale, () => ({ method: "crm.company.list" }))
       const others = deals(200 * scale)

@@ -33,7 +33,7 @@ live(
       let finished = 0
       for (let round = 0; round < 2 * scale; round++) {
         const bridge = yield* startBridge({
-          env: { AMPQURL: own.url, B24REST: portal.url, B24RMQ_CONCURRENCY: "8" }
+          env: { AMPQURL: own.url, B24REST: portal.url, B24RMQ_CONCURRENCY: "8", B24RMQ_PACK: "off" }
         })
         yield* portal.until(({ inFlight }) => inFlight === 8)
         yield* bridge.kill("SIGTERM")
