@@ -121,7 +121,7 @@ for (const installation of [original, ours, instance]) {
           const publishing = yield* Effect.forkChild(publishAll(vhost.url, "in", sent))
           yield* until(
             "requests are under way",
-            Effect.sync(() => portal.requests > 400)
+            Effect.sync(() => answers.received() > 300)
           )
           yield* systemd.kill(unit, "SIGKILL")
           yield* consuming(2)
