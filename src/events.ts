@@ -24,7 +24,10 @@ export const events = {
     "Warn",
     "Requests that were held too long went back to the queue; they will be taken when the portal answers"
   ],
-  "parking-off": ["Warn", "Requests that must wait long cannot be parked; they are held instead, and keep others from being taken"],
+  "parking-off": [
+    "Warn",
+    "Requests that must wait long cannot be parked; they are held instead, and keep others from being taken"
+  ],
   "parking-on": ["Info", "Requests that must wait long are parked again"],
   "parked-in-use": ["Warn", "Another connection reads the parked requests; waiting until it is gone"],
   "delivery-near-limit": ["Warn", "A request has been open for long: the broker may take it back (consumer_timeout)"],

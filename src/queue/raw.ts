@@ -55,7 +55,8 @@ const headersWithout = (headers: Readonly<Record<string, unknown>>, own: Readonl
 /** A decoded value in a form that the library encodes to the same value. */
 const encodable = (value: unknown): unknown => {
   if (typeof value === "number") return isEncodable(value) ? value : { "!": "double", value }
-  if (typeof value !== "object" || value === null || Buffer.isBuffer(value) || isTyped(value)) return value
+  // No question of prototypes: a table may have made a Buffer its own.
+  if (typeof value !== "object" || value === null || ArrayBuffer.isView(value) || isTyped(value)) return value
   if (Array.isArray(value)) return value.map(encodable)
   const table = Object.fromEntries(Object.entries(value).map(([name, field]) => [name, encodable(field)]))
   // The library takes an own key "!" for the name of a type; inherited ones it writes like any other.
@@ -71,11 +72,12 @@ const isEncodable = (value: number) =>
 
 /** Timestamps and decimals come as `{"!": type, value}`, and are written as they came. */
 const isTyped = (value: object): boolean => {
-  if (!("!" in value && "value" in value) || Object.keys(value).length !== 2) return false
-  const { "!": type, value: inner } = value
+  const { "!": type, value: inner, ...others }: Readonly<Record<string, unknown>> = { ...value }
+  if (Object.keys(others).length > 0) return false
   if (type === "timestamp") return isWithin(inner, 2 ** 64)
   if (type !== "decimal" || typeof inner !== "object" || inner === null) return false
-  return "places" in inner && "digits" in inner && isWithin(inner.places, 2 ** 8) && isWithin(inner.digits, 2 ** 32)
+  const { places, digits }: Readonly<Record<string, unknown>> = { ...inner }
+  return isWithin(places, 2 ** 8) && isWithin(digits, 2 ** 32)
 }
 
 const isWithin = (value: unknown, end: number) =>
