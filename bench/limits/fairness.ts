@@ -23,7 +23,7 @@ const rateOf = ({ burst, fall }: FairnessRun) => ({ B24RMQ_RATE: `${fall}/${burs
 /** A crowd in one queue, and a few who come by another: one after the other, each waits for its answer. */
 export const twoQueues = (options: FairnessRun, user: string) =>
   Effect.gen(function* () {
-    const { broker, portal, answers, start } = yield* sceneOf(options)
+    const { broker, portal, answers, start, saw } = yield* sceneOf(options)
     yield* declareQueues(broker.url, { in: secondQueue })
     yield* publishAll(
       broker.url,
@@ -32,7 +32,7 @@ export const twoQueues = (options: FairnessRun, user: string) =>
     )
     yield* start({ ...rateOf(options), AMPQIN: `${queueIn},${secondQueue}` })
     // From here on every call waits for the bucket.
-    yield* portal.until(({ requests }) => requests > options.burst)
+    yield* saw("the whole burst", ({ requests }) => requests > options.burst)
     const times: Array<number> = []
     for (let n = 0; n < few; n++) {
       const one = queueRequest({ method: "crm.contact.list", user })
@@ -64,13 +64,13 @@ export const twoQueues = (options: FairnessRun, user: string) =>
  */
 export const oneQueue = (options: FairnessRun) =>
   Effect.gen(function* () {
-    const { broker, portal, answers, start } = yield* sceneOf(options)
+    const { broker, answers, start, saw } = yield* sceneOf(options)
     // What the burst carries away, and nine tenths of the window.
     const crowd = requests(options.burst * 50 + 900, () => ({ method: "crm.deal.list" }))
     const others = requests(few, () => ({ method: "crm.contact.list", user: "2" }))
     yield* publishAll(broker.url, queueIn, crowd)
     yield* start(rateOf(options))
-    yield* portal.until(({ requests }) => requests > options.burst)
+    yield* saw("the whole burst", ({ requests }) => requests > options.burst)
     const from = performance.now()
     yield* publishAll(broker.url, queueIn, others)
     yield* Effect.forEach(others, ({ id }) => answers.answerTo(id ?? "", "2 minutes"))

@@ -95,7 +95,7 @@ const outcomeOf = ({ message }: Update, answers: Answers) => answers.get(message
 export const inOrder = (options: OrderRun) =>
   Effect.gen(function* () {
     const { entities, updates, command, pack, probability, closings, rate, seed } = options
-    const { broker, portal, seen, answers, start } = yield* scene({
+    const { broker, portal, seen, answers, start, saw } = yield* scene({
       latency: command,
       ...(rate === undefined ? {} : { limits: { rate: { burst: 50, fall: rate } } })
     })
@@ -110,15 +110,19 @@ export const inOrder = (options: OrderRun) =>
     const faulty = Math.floor(all.length * 0.8)
     const calm = yield* Effect.forkScoped(
       Effect.andThen(
-        portal.until(({ count }) => count("crm.deal.update") >= faulty),
+        saw("four fifths", ({ count }) => count("crm.deal.update") >= faulty, "20 minutes"),
         Effect.sync(() => portal.clearFaults())
       )
     )
     for (let n = 1; n <= closings; n++) {
-      yield* portal.until(({ count }) => count("crm.deal.update") >= (faulty * n) / (closings + 1))
+      yield* saw(
+        "enough updates for the next fault",
+        ({ count }) => count("crm.deal.update") >= (faulty * n) / (closings + 1),
+        "20 minutes"
+      )
       yield* broker.closeConnections
       const more = portal.count("crm.deal.update") + entities / 4
-      yield* portal.until(({ count }) => count("crm.deal.update") >= Math.min(more, faulty))
+      yield* saw("updates after the broker's fault", ({ count }) => count("crm.deal.update") >= Math.min(more, faulty))
       yield* portal.down
       yield* Effect.sleep(500)
       yield* portal.up

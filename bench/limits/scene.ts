@@ -1,8 +1,9 @@
-import { Effect } from "effect"
-import { openPortal, type PortalOptions } from "../../src/sandbox/portal/server.ts"
+import { type Duration, Effect } from "effect"
+import { openPortal, type Portal, type PortalOptions } from "../../src/sandbox/portal/server.ts"
 import { type BridgeOptions, startBridge } from "../../test/rig/bridge.ts"
 import { type Answers, checkAnswers, collector, declareQueues, type Message } from "../../test/rig/producer.ts"
 import { vhost } from "../../test/rig/rabbit.ts"
+import { RigFailed } from "../../test/rig/until.ts"
 import { witness } from "./witness.ts"
 
 export const queueIn = "bitrix24in"
@@ -20,7 +21,13 @@ export const scene = Effect.fnUntraced(function* (options: PortalOptions = {}) {
   const answers = yield* collector(broker.url, queueOut)
   const start = (env: Readonly<Record<string, string>> = {}, other: BridgeOptions = {}) =>
     startBridge({ ...other, env: { AMPQURL: broker.url, B24REST: portal.url, ...env } })
-  return { broker, portal, seen, answers, start }
+  /** Waits until the portal has seen something. */
+  const saw = (what: string, enough: (portal: Portal) => boolean, within: Duration.Input = "2 minutes") =>
+    Effect.timeoutOrElse(portal.until(enough), {
+      duration: within,
+      orElse: () => Effect.fail(new RigFailed({ what: `the portal has not seen ${what}` }))
+    })
+  return { broker, portal, seen, answers, start, saw }
 })
 
 /** When the last of these was answered, in milliseconds of `performance.now()`. */

@@ -1,0 +1,40 @@
+import { expect } from "bun:test"
+import { Effect } from "effect"
+import { type OperatingRun, underOperating } from "../../bench/limits/operating.ts"
+import { live } from "../effect.ts"
+import { expectMet, figure } from "./met.ts"
+
+// Short forms of `bun bench/limits.ts operating`: ten buckets of half a second, and a method that needs two times ten.
+
+const common = { heavy: 110, light: 2, limit: 6, bucket: 500, within: { light: Infinity, heavy: 4 } }
+
+const operating = (name: string, run: OperatingRun) =>
+  live(
+    name,
+    () =>
+      Effect.gen(function* () {
+        const report = yield* underOperating(run)
+        // A hundredth of some hundred requests is less than one call that comes too early.
+        expectMet({ ...report, targets: report.targets.filter(({ what }) => !what.startsWith("429s")) })
+        expect(figure(report, "429")).toBeGreaterThan(0)
+        expect(figure(report, "429")).toBeLessThan(figure(report, "requests") / 2)
+        if (run.payer === "methods") expect(figure(report, "light s")).toBeLessThan(figure(report, "heavy s"))
+      }),
+    120_000
+  )
+
+operating("a method that is closed for its run time lets the others pass, and no producer hears of it", {
+  ...common,
+  count: 100,
+  payer: "methods",
+  burst: 20,
+  fall: 20
+})
+
+operating("where batch pays and is closed, no producer hears of it either", {
+  ...common,
+  count: 150,
+  payer: "batch",
+  burst: 2,
+  fall: 2
+})
