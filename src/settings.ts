@@ -122,6 +122,19 @@ const rate = Schema.String.check(Schema.isPattern(/^(auto|off|[1-9]\d{0,3}\/[1-9
 // A queue name travels as an AMQP short string: 255 bytes at most.
 const queueName = Schema.NonEmptyString.check(Schema.makeFilter((text) => Buffer.byteLength(text) <= 255))
 
+const queueNames = Schema.String.pipe(
+  Schema.decodeTo(
+    Schema.NonEmptyArray(queueName),
+    SchemaTransformation.transform<readonly [string, ...Array<string>], string>({
+      decode: (text) => {
+        const [first = "", ...rest] = text.split(",").map((name) => name.trim())
+        return [first, ...rest]
+      },
+      encode: (list) => list.join(",")
+    })
+  )
+)
+
 const MiB = 1024 * 1024
 
 const table = {
@@ -151,10 +164,10 @@ const table = {
   ampqIn: row({
     name: "AMPQIN",
     standard: "bitrix24in",
-    schema: queueName,
-    expects: "the name of a queue, 255 bytes at most",
-    en: "Queue that requests come from.",
-    ru: "Очередь, из которой берутся запросы."
+    schema: queueNames,
+    expects: "the name of a queue, 255 bytes at most, or several separated by commas",
+    en: "Queue that requests come from, or several separated by commas: they are served in turn.",
+    ru: "Очередь, из которой берутся запросы, или несколько через запятую: они обслуживаются по очереди."
   }),
   ampqOut: row({
     name: "AMPQOUT",
@@ -445,9 +458,14 @@ const readAuthorities = Effect.fnUntraced(function* (path: string) {
 /** Problems between settings. Those that are wrong by themselves are not there. */
 const together = ({ ampqIn, ampqOut, b24Rest, allowHttp }: Partial<Values>): ReadonlyArray<string> => {
   const problems: Array<string> = []
-  if (ampqIn !== undefined && ampqIn === ampqOut) {
+  if (ampqOut !== undefined && ampqIn?.includes(ampqOut)) {
     problems.push(
-      `AMPQOUT: read ${JSON.stringify(ampqOut)}, which is also AMPQIN; expected another queue, or each answer would come back as a request`
+      `AMPQOUT: read ${JSON.stringify(ampqOut)}, which AMPQIN names, too; expected another queue, or each answer would come back as a request`
+    )
+  }
+  if (ampqIn !== undefined && new Set(ampqIn).size < ampqIn.length) {
+    problems.push(
+      `AMPQIN: read ${JSON.stringify(ampqIn.join(","))}, which names a queue twice; expected each queue once`
     )
   }
   if (b24Rest?.protocol === "http:" && !isLoopback(b24Rest.hostname) && allowHttp === false) {

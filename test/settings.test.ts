@@ -88,13 +88,14 @@ const cases: Readonly<Record<string, Case>> = {
   },
   AMPQIN: {
     get: (s) => s.ampqIn,
-    absent: "bitrix24in",
+    absent: ["bitrix24in"],
     good: [
-      ["in", "in"],
-      ["очередь запросов", "очередь запросов"],
-      ["q".repeat(255), "q".repeat(255)]
+      ["in", ["in"]],
+      ["очередь запросов", ["очередь запросов"]],
+      ["urgent, bulk", ["urgent", "bulk"]],
+      ["q".repeat(255), ["q".repeat(255)]]
     ],
-    wrong: ["q".repeat(256), "я".repeat(128)]
+    wrong: ["q".repeat(256), "ж".repeat(128), "a,,b", ",", "a,"]
   },
   AMPQOUT: {
     get: (s) => s.ampqOut,
@@ -307,7 +308,7 @@ effect("all problems are told at once, a line each", () =>
     expect(mixed).toEqual([
       "AMPQURL: not set; expected amqp://USER:PASSWORD@HOST:5672/VHOST or amqps://...",
       'B24RMQ_LOG: read "x"; expected auto, logfmt or json',
-      'AMPQOUT: read "one", which is also AMPQIN; expected another queue, or each answer would come back as a request',
+      'AMPQOUT: read "one", which AMPQIN names, too; expected another queue, or each answer would come back as a request',
       "B24REST: read an http:// address of a.b; expected https://, or tokens would travel in the clear; B24RMQ_ALLOW_HTTP=yes allows it all the same"
     ])
   })
@@ -357,9 +358,9 @@ effect("a secret may come from a file or from a systemd credential, the variable
     expect(wrong).toStartWith("AMPQURL_FILE: read ")
     expect(wrong).not.toContain("canary")
     // Only secrets are looked for in files: a file would hide what the others say.
-    expect(yield* value({ AMPQIN_FILE: file }, (s) => s.ampqIn)).toBe("bitrix24in")
+    expect(yield* value({ AMPQIN_FILE: file }, (s) => s.ampqIn)).toEqual(["bitrix24in"])
     writeFileSync(`${credentials}/AMPQIN`, "elsewhere")
-    expect(yield* value({ CREDENTIALS_DIRECTORY: credentials }, (s) => s.ampqIn)).toBe("bitrix24in")
+    expect(yield* value({ CREDENTIALS_DIRECTORY: credentials }, (s) => s.ampqIn)).toEqual(["bitrix24in"])
   })
 )
 

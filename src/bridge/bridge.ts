@@ -58,6 +58,7 @@ export const bridge = Effect.gen(function* () {
     const reply = yield* dispatch.ask({
       request,
       isRead: isReading(request),
+      queue: delivery.queue,
       line: lineOf(request),
       isLost: delivery.isLost
     })

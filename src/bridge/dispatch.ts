@@ -34,6 +34,8 @@ export type FinalOutcome = Extract<Outcome, { _tag: "Done" | "Refused" | "Unknow
 export interface Asker {
   readonly request: Request
   readonly isRead: boolean
+  /** The queue that it came from: queues are served in turn, and in each its credentials. */
+  readonly queue: string
   /** Requests with the same line are executed one after another, as they came. */
   readonly line: string | undefined
   /** A request whose delivery is lost and that was not sent is dropped: the broker brings it again. */
@@ -70,6 +72,8 @@ export class Dispatch extends Context.Service<
 }
 
 interface Waiting extends Asker {
+  /** Queue and credential: those who are served in turn. */
+  readonly lane: string
   /** Method with its credential, as the portal counts operating time. */
   readonly method: string
   readonly since: number
@@ -128,7 +132,7 @@ const open = Effect.gen(function* () {
   const wakes = yield* Queue.sliding<void>(1)
   const suspicions = yield* Queue.sliding<string>(1)
 
-  /** Who waits, by credential; the credential that was served last stands last. */
+  /** Who waits, by queue and credential; those who were served last stand last. */
   const lanes = new Map<string, Set<Waiting>>()
   /** Who names the same entity, in their order; only the first may go. */
   const lines = new Map<string, Array<Waiting>>()
@@ -144,15 +148,15 @@ const open = Effect.gen(function* () {
 
   const enter = (one: Waiting) => {
     if (closing || one.isLost()) swept = false
-    const lane = lanes.get(one.request.credential)
-    if (lane === undefined) lanes.set(one.request.credential, new Set([one]))
+    const lane = lanes.get(one.lane)
+    if (lane === undefined) lanes.set(one.lane, new Set([one]))
     else lane.add(one)
   }
 
   const exit = (one: Waiting) => {
-    const lane = lanes.get(one.request.credential)
+    const lane = lanes.get(one.lane)
     lane?.delete(one)
-    if (lane?.size === 0) lanes.delete(one.request.credential)
+    if (lane?.size === 0) lanes.delete(one.lane)
   }
 
   const queueUp = (one: Waiting) => {
@@ -284,15 +288,15 @@ const open = Effect.gen(function* () {
     if (room.calls < 1) return (room.until ?? Infinity) - turn.at
     const ready = new Map<string, ReadonlyArray<Waiting>>()
     let total = 0
-    for (const [credential, lane] of lanes) {
+    for (const [name, lane] of lanes) {
       const these = readyIn(turn, lane, room.calls * mostCommands)
-      if (these.length > 0) ready.set(credential, these)
+      if (these.length > 0) ready.set(name, these)
       total += these.length
     }
     const patience = Limits.linger(limits, turn.at)
     for (let { calls } = room; calls > 0 && ready.size > 0;) {
-      const [credential, these] = ready.entries().next().value ?? ["", []]
-      ready.delete(credential)
+      const [name, these] = ready.entries().next().value ?? ["", []]
+      ready.delete(name)
       const rest = these.filter((one) => turn.obstacle(one) === undefined)
       const [first] = rest
       if (first === undefined) continue
@@ -310,18 +314,18 @@ const open = Effect.gen(function* () {
       total -= members.length
       const gone = new Set(members)
       const others = rest.filter((one) => !gone.has(one))
-      if (others.length > 0) ready.set(credential, others)
-      serveLast(credential)
+      if (others.length > 0) ready.set(name, others)
+      serveLast(name)
     }
     if (ready.size > 0) turn.later(Limits.room(limits, turn.at, inFlight, live().concurrency).until)
     return turn.soonest - turn.at
   }
 
-  const serveLast = (credential: string) => {
-    const lane = lanes.get(credential)
+  const serveLast = (name: string) => {
+    const lane = lanes.get(name)
     if (lane === undefined) return
-    lanes.delete(credential)
-    lanes.set(credential, lane)
+    lanes.delete(name)
+    lanes.set(name, lane)
   }
 
   const addUnderWay = (method: string, change: number) => {
@@ -524,6 +528,7 @@ const open = Effect.gen(function* () {
         const { method, credential } = asker.request
         const one: Waiting = {
           ...asker,
+          lane: `${asker.queue} ${credential}`,
           method: `${credential} ${method.toLowerCase()}`,
           since: now(),
           leave: (reply) => resume(Effect.succeed(reply)),

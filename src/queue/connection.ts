@@ -50,7 +50,7 @@ export class Dial extends Context.Service<Dial, { readonly dial: Effect.Effect<D
         noDelay: true,
         keepAlive: true,
         timeout: silenceLimit,
-        clientProperties: { connection_name: `B24RMQ ${settings.ampqIn} -> ${settings.ampqOut}` },
+        clientProperties: { connection_name: `B24RMQ ${settings.ampqIn.join(", ")} -> ${settings.ampqOut}` },
         ...login,
         ...(settings.authorities.length === 0 ? {} : { ca: [...rootCertificates, ...settings.authorities] })
       }
@@ -145,6 +145,7 @@ export class Connection extends Context.Service<
           Effect.gen(function* () {
             const link = yield* open(dial)
             yield* followAlarms(link.model, blocked)
+            yield* tried(link)
             yield* Effect.acquireRelease(SubscriptionRef.set(current, link), () =>
               SubscriptionRef.set(current, undefined)
             )
@@ -169,9 +170,9 @@ export class Connection extends Context.Service<
 }
 
 const open = (dial: Effect.Effect<Dialled, LinkFailed>) =>
-  Effect.acquireRelease(dial, ({ model }) => hangUp(model), { interruptible: true }).pipe(
-    Effect.map(linkOf),
-    Effect.tap(tried)
+  Effect.map(
+    Effect.acquireRelease(dial, ({ model }) => hangUp(model), { interruptible: true }),
+    linkOf
   )
 
 /** What was dialled, as a link. */

@@ -21,10 +21,13 @@ import { type ChannelLost, during, openChannel, step } from "./channel.ts"
 import { closeLimit, Connection, type Link, type LinkLost } from "./connection.ts"
 import { kept, until } from "./kept.ts"
 import { type QueueMissing, Topology } from "./topology.ts"
+import { Window } from "./window.ts"
 
 /** A request on loan from the broker. Once its channel is lost it is inert: the broker has it again. */
 export interface Delivery {
   readonly incoming: Incoming
+  /** The queue that it came from. */
+  readonly queue: string
   readonly isLost: () => boolean
   /** Tells the broker that the request is done with; nothing if the delivery is lost. */
   readonly ack: () => void
@@ -62,108 +65,137 @@ export class Intake extends Context.Service<
 const nearLimit = Duration.minutes(25)
 
 const open = Effect.gen(function* () {
-  const { ampqIn: queue, prefetch } = yield* Settings
+  const { ampqIn, concurrency, prefetch } = yield* Settings
   const connection = yield* Connection
   const topology = yield* Topology
   const wanted = yield* SubscriptionRef.make<Wanted>("taking")
   const consuming = yield* SubscriptionRef.make(false)
   const losses = yield* SubscriptionRef.make(0)
   const clock = yield* Clock.Clock
+  const share = Math.max(1, Math.floor(prefetch / ampqIn.length))
+  const consumed = new Set<string>()
 
-  // The same trouble again and again is one event, until all was well in between.
-  let told = ""
-  const tellOnce = (event: "channel-lost" | "queue-missing" | "consumer-cancelled", reason: string) =>
+  const consumes = (queue: string, on: boolean) =>
     Effect.suspend(() => {
-      const again = told === reason
-      told = reason
-      return again ? Effect.void : tell(event, { queue, reason })
+      if (on) consumed.add(queue)
+      else consumed.delete(queue)
+      return SubscriptionRef.set(consuming, consumed.size === ampqIn.length)
     })
 
-  const consumeOn = (channel: Channel, deliver: (message: ConsumeMessage) => void) =>
-    Effect.gen(function* () {
-      const cancelled = yield* Deferred.make<never, ConsumerCancelled>()
-      yield* Effect.acquireRelease(
-        step("basic.consume", () =>
-          channel.consume(queue, (message) =>
-            message === null
-              ? void Deferred.doneUnsafe(cancelled, Effect.fail(new ConsumerCancelled()))
-              : deliver(message)
-          )
-        ),
-        ({ consumerTag }) =>
-          Effect.tryPromise(async () => channel.cancel(consumerTag)).pipe(Effect.timeout(closeLimit), Effect.ignore),
-        { interruptible: true }
-      )
-      yield* Effect.acquireRelease(SubscriptionRef.set(consuming, true), () => SubscriptionRef.set(consuming, false))
-      told = ""
-      yield* tell("consuming", { queue, prefetch })
-      return Deferred.await(cancelled)
-    })
+  /** The deliveries of one queue. */
+  const from = (queue: string) => {
+    // The same trouble again and again is one event, until all was well in between.
+    let told = ""
+    const tellOnce = (event: "channel-lost" | "queue-missing" | "consumer-cancelled", reason: string) =>
+      Effect.suspend(() => {
+        const again = told === reason
+        told = reason
+        return again ? Effect.void : tell(event, { queue, reason })
+      })
 
-  /** Consumes on one channel while that is wanted. What was delivered stays with us when the broker cancels. */
-  const subscription = (link: Link, channel: Channel, deliver: (message: ConsumeMessage) => void) =>
-    Effect.fnUntraced(function* (well: Effect.Effect<void>) {
-      yield* until(wanted, (now) => now === "taking")
-      yield* topology.ensure(link, queue)
-      const cancelled = yield* consumeOn(channel, deliver)
+    /** Consumes with the window as it is, until that is due to change or nothing more is to be taken. */
+    const consume = (held: Held, deliver: (message: ConsumeMessage) => void, ready: Effect.Effect<void>) =>
+      Effect.gen(function* () {
+        const { channel, window } = held
+        const cancelled = yield* Deferred.make<never, ConsumerCancelled>()
+        // A prefetch counts for the consumers that come after it.
+        yield* step("basic.qos", () => channel.prefetch(window.size))
+        yield* Effect.acquireRelease(
+          step("basic.consume", () =>
+            channel.consume(queue, (message) =>
+              message === null
+                ? void Deferred.doneUnsafe(cancelled, Effect.fail(new ConsumerCancelled()))
+                : deliver(message)
+            )
+          ),
+          ({ consumerTag }) =>
+            Effect.tryPromise(async () => channel.cancel(consumerTag)).pipe(Effect.timeout(closeLimit), Effect.ignore),
+          { interruptible: true }
+        )
+        yield* ready
+        yield* Effect.raceAllFirst([
+          Deferred.await(cancelled),
+          until(wanted, (now) => now !== "taking"),
+          held.whenever(() => window.isDue)
+        ])
+      }).pipe(Effect.scoped)
+
+    /** Consumes on one channel while that is wanted. What was delivered stays with us when the broker cancels. */
+    const subscription = (link: Link, held: Held, deliver: (message: ConsumeMessage) => void) =>
+      Effect.fnUntraced(function* (well: Effect.Effect<void>) {
+        yield* until(wanted, (now) => now === "taking")
+        yield* topology.ensure(link, queue)
+        yield* Effect.addFinalizer(() => consumes(queue, false))
+        const begun = Effect.gen(function* () {
+          yield* well
+          if (consumed.has(queue)) return
+          told = ""
+          yield* consumes(queue, true)
+          yield* tell("consuming", { queue, prefetch: share })
+        })
+        while (SubscriptionRef.getUnsafe(wanted) === "taking") {
+          yield* consume(held, deliver, begun)
+          if (held.window.isOverfull) yield* held.whenever(() => held.window.isRelieved)
+          held.window.adjust()
+        }
+      })
+
+    /** One channel, until it is lost or everything on it is to be returned. */
+    const onLink = Effect.fnUntraced(function* (link: Link, buffer: Arrivals, well: Effect.Effect<void>) {
+      const { channel, lost, isLost } = yield* openChannel(link, ({ model }) => model.createChannel())
+      const held = new Held(channel, new Window(concurrency, share), clock)
+      yield* watchAge(held)
+      // Once the channel is to be closed its deliveries are as good as lost, though the broker has not said so yet.
+      let closing = false
+      yield* Effect.addFinalizer(() => {
+        closing = true
+        return SubscriptionRef.update(losses, (count) => count + 1)
+      })
+      const deliver = (message: ConsumeMessage) =>
+        Queue.offerUnsafe(
+          buffer,
+          held.take(message, queue, () => closing || isLost())
+        )
       yield* well
-      yield* Effect.raceFirst(
-        cancelled,
-        until(wanted, (now) => now !== "taking")
-      )
-    })
+      yield* Effect.raceAllFirst([
+        lost,
+        until(wanted, (now) => now === "returning"),
+        held.whenever(() => held.window.isBursting),
+        kept(subscription(link, held, deliver), ended)
+      ])
+    }, Effect.scoped)
 
-  /** One channel, until it is lost or everything on it is to be returned. */
-  const onLink = Effect.fnUntraced(function* (link: Link, buffer: Arrivals, well: Effect.Effect<void>) {
-    const { channel, lost, isLost } = yield* openChannel(link, ({ model }) => model.createChannel())
-    yield* step("basic.qos", () => channel.prefetch(prefetch))
-    const opened = yield* watchAge
-    // Once the channel is to be closed its deliveries are as good as lost, though the broker has not said so yet.
-    let closing = false
-    yield* Effect.addFinalizer(() => {
-      closing = true
-      return SubscriptionRef.update(losses, (count) => count + 1)
-    })
-    const deliver = (message: ConsumeMessage) =>
-      Queue.offerUnsafe(
-        buffer,
-        delivery(channel, message, () => closing || isLost(), opened, clock)
-      )
-    yield* well
-    yield* Effect.raceAllFirst([
-      lost,
-      until(wanted, (now) => now === "returning"),
-      kept(subscription(link, channel, deliver), ended)
-    ])
-  }, Effect.scoped)
+    const session = (buffer: Arrivals) =>
+      Effect.fnUntraced(function* (well: Effect.Effect<void>) {
+        const link = yield* connection.await
+        yield* until(wanted, (now) => now !== "returning")
+        yield* during(link, onLink(link, buffer, well))
+      })
 
-  const session = (buffer: Arrivals) =>
-    Effect.fnUntraced(function* (well: Effect.Effect<void>) {
-      const link = yield* connection.await
-      yield* until(wanted, (now) => now !== "returning")
-      yield* during(link, onLink(link, buffer, well))
-    })
-  /** Says why, and whether to wait. A link that is lost is told of by the connection, and waited for by the session. */
-  const ended = (cause: Cause.Cause<ConsumerCancelled | QueueMissing | ChannelLost | LinkLost>) => {
-    const error = Option.getOrUndefined(Cause.findErrorOption(cause))
-    switch (error?._tag) {
-      case "LinkLost":
-        return Effect.succeed("at once" as const)
-      case "ConsumerCancelled":
-        return Effect.as(tellOnce("consumer-cancelled", "cancelled by the broker"), "wait" as const)
-      case "QueueMissing":
-        return Effect.as(tellOnce("queue-missing", error.message), "wait" as const)
-      case "ChannelLost":
-        return Effect.as(tellOnce("channel-lost", error.reason), "wait" as const)
-      case undefined:
-        return cause.reasons.length === 0
-          ? Effect.succeed("at once" as const)
-          : Effect.as(tellOnce("channel-lost", Cause.pretty(cause)), "wait" as const)
+    /** Says why, and whether to wait. A link that is lost is told of by the connection, and waited for by the session. */
+    const ended = (cause: Cause.Cause<ConsumerCancelled | QueueMissing | ChannelLost | LinkLost>) => {
+      const error = Option.getOrUndefined(Cause.findErrorOption(cause))
+      switch (error?._tag) {
+        case "LinkLost":
+          return Effect.succeed("at once" as const)
+        case "ConsumerCancelled":
+          return Effect.as(tellOnce("consumer-cancelled", "cancelled by the broker"), "wait" as const)
+        case "QueueMissing":
+          return Effect.as(tellOnce("queue-missing", error.message), "wait" as const)
+        case "ChannelLost":
+          return Effect.as(tellOnce("channel-lost", error.reason), "wait" as const)
+        case undefined:
+          return cause.reasons.length === 0
+            ? Effect.succeed("at once" as const)
+            : Effect.as(tellOnce("channel-lost", Cause.pretty(cause)), "wait" as const)
+      }
     }
+
+    return Stream.callback<Delivery>((buffer) => kept(session(buffer), ended))
   }
 
   return Intake.of({
-    deliveries: Stream.callback<Delivery>((buffer) => kept(session(buffer), ended)),
+    deliveries: Stream.mergeAll(ampqIn.map(from), { concurrency: "unbounded" }),
     want: (next) => SubscriptionRef.set(wanted, next),
     consuming,
     losses
@@ -173,43 +205,73 @@ const open = Effect.gen(function* () {
 /** Where deliveries wait to be taken up. */
 type Arrivals = Queue.Enqueue<Delivery, Cause.Done>
 
-/** Deliveries of one channel that are open, oldest first, with the time they came. */
-type Opened = Map<number, bigint>
+/** The deliveries of one channel that are open. */
+class Held {
+  readonly channel: Channel
+  readonly window: Window
+  /** Oldest first, with the time they came. */
+  readonly since = new Map<number, bigint>()
+  private readonly clock: Clock.Clock
+  private readonly waiting = new Set<{ readonly wanted: () => boolean; readonly resume: () => void }>()
 
-const delivery = (
-  channel: Channel,
-  message: ConsumeMessage,
-  isLost: () => boolean,
-  opened: Opened,
-  clock: Clock.Clock
-): Delivery => {
-  const { properties, fields, content } = message
-  opened.set(fields.deliveryTag, clock.monotonicTimeNanosUnsafe())
-  return {
-    incoming: {
-      body: content,
-      headers: properties.headers ?? {},
-      messageId: properties.messageId,
-      correlationId: properties.correlationId
-    },
-    isLost,
-    ack: () => {
-      opened.delete(fields.deliveryTag)
-      if (!isLost()) channel.ack(message)
+  constructor(channel: Channel, window: Window, clock: Clock.Clock) {
+    this.channel = channel
+    this.window = window
+    this.clock = clock
+  }
+
+  take(message: ConsumeMessage, queue: string, isLost: () => boolean): Delivery {
+    const { properties, fields, content } = message
+    const tag = fields.deliveryTag
+    this.since.set(tag, this.clock.monotonicTimeNanosUnsafe())
+    this.window.open(tag, content.length)
+    this.look()
+    return {
+      incoming: {
+        body: content,
+        headers: properties.headers ?? {},
+        messageId: properties.messageId,
+        correlationId: properties.correlationId
+      },
+      queue,
+      isLost,
+      ack: () => {
+        this.since.delete(tag)
+        this.window.close(tag)
+        if (!isLost()) this.channel.ack(message)
+        this.look()
+      }
+    }
+  }
+
+  /** Waits until something holds of what is open. */
+  whenever(wanted: () => boolean): Effect.Effect<void> {
+    return Effect.callback((resume) => {
+      if (wanted()) return resume(Effect.void)
+      const one = { wanted, resume: () => resume(Effect.void) }
+      this.waiting.add(one)
+      return Effect.sync(() => void this.waiting.delete(one))
+    })
+  }
+
+  private look(): void {
+    for (const one of this.waiting) {
+      if (!one.wanted()) continue
+      this.waiting.delete(one)
+      one.resume()
     }
   }
 }
 
-const watchAge = Effect.gen(function* () {
-  const opened: Opened = new Map()
+/** Warns once of a delivery that is open for so long that the broker may take it back. */
+const watchAge = Effect.fnUntraced(function* ({ since }: Held) {
   let warned = 0
   yield* Effect.gen(function* () {
-    const oldest = opened.entries().next().value
+    const oldest = since.entries().next().value
     if (oldest === undefined || oldest[0] === warned) return
     const age = Duration.nanos((yield* Clock.monotonicTimeNanos) - oldest[1])
     if (Duration.isLessThan(age, nearLimit)) return
     warned = oldest[0]
     yield* tell("delivery-near-limit", { minutes: Math.round(Duration.toMinutes(age)) })
   }).pipe(Effect.repeat(Schedule.spaced("1 minute")), Effect.forkScoped)
-  return opened
 })

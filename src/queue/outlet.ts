@@ -86,9 +86,6 @@ const highWaterMark = 64
 /** An answer that was refused is published again within seconds: if none was for so long, nobody tries any more. */
 const refusalsOver = "15 seconds"
 
-/** An id of AMQP has 255 bytes at most. One that was not UTF-8 has become longer by being read as UTF-8. */
-const fitting = (id: string | undefined) => (id !== undefined && Buffer.byteLength(id) <= 255 ? id : undefined)
-
 const open = Effect.gen(function* () {
   const { ampqOut: queue } = yield* Settings
   const connection = yield* Connection
@@ -104,24 +101,25 @@ const open = Effect.gen(function* () {
   /** The longest message in bytes that the broker takes, once it has closed a channel over a longer one. */
   let limit = Infinity
 
-  /** Opens or closes the way after any of the things that it depends on has changed. */
-  const refresh = Effect.suspend(() => {
+  /** What keeps every answer from going out now. */
+  const obstacle = () => {
     const blocked = SubscriptionRef.getUnsafe(connection.blocked)
-    const obstacle =
-      trouble ??
-      (blocked !== undefined
-        ? `the broker takes no messages: ${blocked}`
-        : session?.full
-          ? "the broker takes no more for now"
-          : undefined)
-    // Refused answers have to be tried again, so they do not close the way; but no call should be made for more.
-    const reason = obstacle ?? (refusing ? `the queue ${queue} refuses messages` : undefined)
-    const told = reason === SubscriptionRef.getUnsafe(closed) ? Effect.void : SubscriptionRef.set(closed, reason)
-    if (obstacle === undefined) writable.openUnsafe()
+    if (trouble !== undefined) return trouble
+    if (blocked !== undefined) return `the broker takes no messages: ${blocked}`
+    return session?.full ? "the broker takes no more for now" : undefined
+  }
+
+  /** Opens or closes the way, after any of the things that it depends on has changed. */
+  const refresh = Effect.suspend(() => {
+    if (obstacle() === undefined) writable.openUnsafe()
     else writable.closeUnsafe()
+    return SubscriptionRef.updateSome(closed, (before) => {
+      // Refused answers have to be tried again, so they do not close the way; but no call should be made for more.
+      const reason = obstacle() ?? (refusing ? `the queue ${queue} refuses messages` : undefined)
+      return reason === before ? Option.none() : Option.some(reason)
+    })
     // Those who wait before a closed way look whether they are still wanted: else each lost link would leave some more.
-    return Effect.andThen(told, writable.release)
-  })
+  }).pipe(Effect.andThen(writable.release))
 
   const use = Effect.fnUntraced(function* (channel: ConfirmChannel) {
     const notRouted = yield* Deferred.make<never, NotRouted>()
@@ -252,11 +250,7 @@ const open = Effect.gen(function* () {
         while (wanted() && !Latch.isOpen(writable)) yield* writable.await
         if (session === undefined || !wanted()) return yield* new NotConfirmed({ reason: "it was not published" })
         if (outgoing.body.length > limit) return yield* new TooLargeForBroker({ limit })
-        yield* send(session, {
-          ...outgoing,
-          messageId: fitting(outgoing.messageId),
-          correlationId: fitting(outgoing.correlationId)
-        })
+        yield* send(session, outgoing)
         yield* accepted
       }).pipe(
         Effect.tapError((error) =>

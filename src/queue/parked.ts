@@ -136,7 +136,7 @@ const open = Effect.gen(function* () {
   const state = yield* SubscriptionRef.make<State>("opening")
   const losses = yield* SubscriptionRef.make(0)
   const turn = yield* Semaphore.make(1)
-  const queue = `${settings.ampqIn}.parked`
+  const queue = `${settings.ampqIn[0]}.parked`
   const window = settings.prefetch
   const memory: Memory = {
     queue,

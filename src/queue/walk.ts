@@ -225,6 +225,8 @@ export const reading = (channel: ConfirmChannel, isLost: () => boolean, memory: 
     }
     return {
       incoming: withoutOurs(rawOf(message)),
+      // Published to the default exchange, it carries the queue's name for a routing key.
+      queue: message.fields.routingKey,
       ticket,
       since,
       deadline,

@@ -51,8 +51,8 @@ export const demo = <E>(
       ...environment,
       ...(portal === undefined ? {} : { B24REST: portal.url }),
       // Queues of its own: nothing of a demo reaches a producer, and no real request reaches the demo.
-      AMPQIN: `${environment.AMPQIN || "bitrix24in"}.demo`,
-      AMPQOUT: `${environment.AMPQOUT || "bitrix24out"}.demo`
+      AMPQIN: "b24rmq.demo.in",
+      AMPQOUT: "b24rmq.demo.out"
     })
     yield* Console.log(
       `Broker: ${embedded ? "embedded" : "AMPQURL"}. Portal: ${simulated ? "simulated" : "B24REST, only read"}. Requests: ${count}.`
@@ -84,8 +84,8 @@ const exchange = (
     )
     const answers = new Map<string, Answered>()
     const complete = yield* Deferred.make<void>()
-    yield* Effect.promise(() => prepare(model, [settings.ampqIn, settings.ampqOut]))
-    yield* Effect.addFinalizer(() => Effect.promise(() => tidy(model, [settings.ampqIn, settings.ampqOut])))
+    yield* Effect.promise(() => prepare(model, [...settings.ampqIn, settings.ampqOut]))
+    yield* Effect.addFinalizer(() => Effect.promise(() => tidy(model, [...settings.ampqIn, settings.ampqOut])))
     yield* Effect.promise(() =>
       collect(model, settings.ampqOut, (id, answer) => {
         answers.set(id, answer)
@@ -93,7 +93,7 @@ const exchange = (
       })
     )
     const start = yield* Clock.currentTimeMillis
-    yield* Effect.promise(() => send(model, settings.ampqIn, requests, credential))
+    yield* Effect.promise(() => send(model, settings.ampqIn[0], requests, credential))
     const enqueued = (yield* Clock.currentTimeMillis) - start
     yield* Effect.raceFirst(Deferred.await(complete), showProgress(answers, requests.length))
     const took = (yield* Clock.currentTimeMillis) - start

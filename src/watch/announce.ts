@@ -19,14 +19,14 @@ export const announce = Effect.gen(function* () {
   const outlet = yield* Outlet
   const dispatch = yield* Dispatch
 
+  const queues = settings.ampqIn.join(", ")
   const sentence = Effect.sync(() => {
     if (SubscriptionRef.getUnsafe(connection.link) === undefined) return "no connection to the broker; trying again"
     if (SubscriptionRef.getUnsafe(dispatch.health) === "away") return "the portal does not answer; requests are held"
     const closed = SubscriptionRef.getUnsafe(outlet.closed)
     if (closed !== undefined) return closed
-    if (!SubscriptionRef.getUnsafe(intake.consuming))
-      return `cannot take requests from ${settings.ampqIn}; trying again`
-    return `taking requests from ${settings.ampqIn}`
+    if (!SubscriptionRef.getUnsafe(intake.consuming)) return `cannot take requests from ${queues}; trying again`
+    return `taking requests from ${queues}`
   })
 
   yield* Effect.addFinalizer(() => systemd.stopping)

@@ -50,7 +50,7 @@ const checkBroker = Effect.gen(function* () {
   const link = linkOf(dialled.success)
   return [
     ok("broker", `${product} ${version}`),
-    ...(yield* checkQueue(link, "AMPQIN", settings.ampqIn, mayConsume)),
+    ...(yield* Effect.forEach(settings.ampqIn, (queue) => checkQueue(link, "AMPQIN", queue, mayConsume))).flat(),
     ...(yield* checkQueue(link, "AMPQOUT", settings.ampqOut, (link) => mayPublish(link)))
   ]
 }).pipe(Effect.scoped)

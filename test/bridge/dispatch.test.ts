@@ -133,6 +133,7 @@ const asker = (over: Partial<Asker> & { readonly method?: string; readonly user?
     order: undefined
   },
   isRead: over.isRead ?? true,
+  queue: over.queue ?? "in",
   line: over.line,
   isLost: over.isLost ?? (() => false)
 })
@@ -486,6 +487,24 @@ effect("credentials are served in turn, whoever came first", () =>
         yield* call.end(done)
       }
       expect(served).toEqual(["1", "2", "3", "1", "2", "1", "1"])
+    })
+  )
+)
+
+effect("queues are served in turn, so that a full one does not hold an empty one", () =>
+  onStage((stage) =>
+    Effect.gen(function* () {
+      MutableRef.set(stage.live, { concurrency: 1, pack: "reads" })
+      yield* SubscriptionRef.set(stage.outlet, "not yet")
+      yield* Effect.forEach(times(150), () => Effect.forkChild(stage.dispatch.ask(asker({ queue: "bulk" }))))
+      yield* Effect.forEach(times(2), () => Effect.forkChild(stage.dispatch.ask(asker({ queue: "urgent" }))))
+      yield* TestClock.adjust("1 seconds")
+      yield* SubscriptionRef.set(stage.outlet, undefined)
+      for (const size of [50, 2, 50, 50]) {
+        const call = yield* stage.next
+        expect(call.commands.length).toBe(size)
+        yield* call.end(doneBatch(call))
+      }
     })
   )
 )

@@ -76,6 +76,7 @@ export const delivery = (body: string, options: Options.Publish = {}): Parkable 
   const fields = { deliveryTag: 1, redelivered: false, exchange: "", routingKey: queueIn }
   const made = {
     incoming: rawOf({ content: Buffer.from(body), fields, properties }),
+    queue: queueIn,
     isLost: () => false,
     acked: false,
     ack: () => {
