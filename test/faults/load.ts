@@ -137,7 +137,10 @@ export const settled = (vhost: Vhost) =>
     )
     yield* until(
       "one connection of the bridge, and the collector's",
-      Effect.map(vhost.connections, (open) => open === 2)
+      Effect.map(
+        Effect.orElseSucceed(vhost.connections, () => undefined),
+        (open) => open === 2
+      )
     )
   })
 
