@@ -34,12 +34,13 @@ rate(
 
 rate(
   "without packing each request is a call, and none is refused",
-  { ...quick, count: 130, pack: "off" },
-  { least: 130, most: 130 }
+  { ...quick, count: 90, pack: "off" },
+  { least: 90, most: 90 }
 )
 
+// How full the first calls are depends on how fast requests arrive, and each that is not costs half a second here.
 rate(
   "a rate that nobody told is learned from one refusal of those in flight",
-  { ...quick, count: 1_300, burst: 20, fall: 2, told: "auto", within: 6 },
-  { least: 26, most: 60 }
+  { ...quick, count: 700, burst: 10, fall: 2, told: "auto", within: 20 },
+  { least: 14, most: 50 }
 )
