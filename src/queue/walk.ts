@@ -147,7 +147,7 @@ const nacked = "message nacked"
 /** Reads the queue on one channel: what it brought, what of it is on loan, what is on its way back. */
 export type Reading = ReturnType<typeof reading>
 
-export const reading = (channel: ConfirmChannel, isLost: () => boolean, memory: Memory) => {
+export const reading = (channel: ConfirmChannel, isKnownLost: () => boolean, memory: Memory) => {
   /** Delivered and not decided upon, in their order. */
   const waiting: Array<Found> = []
   /** Not to be shown before the next walk: put back, or kept though nothing can hold their copy. */
@@ -162,12 +162,17 @@ export const reading = (channel: ConfirmChannel, isLost: () => boolean, memory: 
   let returned = false
   let renewed = 0
   let consumers = 0
+  /** Told by the confirms that will not come: they go first when a channel is closed, and wake who would use it. */
+  let closed = false
   channel.on("return", () => {
     returned = true
   })
 
+  const isLost = () => closed || isKnownLost()
+
   const ack = ({ message }: Found) => {
-    if (!isLost()) channel.ack(message)
+    // The library throws where it closes a channel by itself, before it says so.
+    if (!isLost()) Result.try(() => channel.ack(message))
   }
 
   /** Tells `done` what is wrong, or undefined once the broker has taken charge. Throws what cannot be sent. */
@@ -177,6 +182,7 @@ export const reading = (channel: ConfirmChannel, isLost: () => boolean, memory: 
       // A return precedes its own confirm, and does not tell which one that is.
       const fault = error !== null ? reasonOf(error) : returned ? "it came back, its queue is gone" : undefined
       if (--unconfirmed === 0) returned = false
+      if (error !== null && fault !== nacked) closed = true
       done(fault)
       news.openUnsafe()
     })

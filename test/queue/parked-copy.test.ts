@@ -192,7 +192,7 @@ live("a request comes back from parking as it was", () =>
     yield* declareQueues(url, { in: queueIn })
     const parking = yield* startParked(url)
     yield* isReady(parking)
-    const sent = fc.sample(fc.record({ options, content: fc.uint8Array({ maxLength: 2_000 }).map(Buffer.from) }), 300)
+    const sent = fc.sample(fc.record({ options, content: fc.uint8Array({ maxLength: 2_000 }).map(Buffer.from) }), 100)
     yield* putInto(url, queueIn, sent)
     const messages = yield* takeAll(url, queueIn)
     yield* parkMessages(parking, messages)
