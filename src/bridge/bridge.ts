@@ -9,9 +9,10 @@ import { until } from "../queue/kept.ts"
 import { Outlet } from "../queue/outlet.ts"
 import { publishAgain } from "../schedules.ts"
 import { Settings } from "../settings.ts"
-import { Dispatch, type Reply } from "./dispatch.ts"
+import { Dispatch } from "./dispatch.ts"
 import { inDoubt } from "./doubt.ts"
 import { lineOf } from "./order.ts"
+import type { Reply } from "./room.ts"
 
 /**
  * The product: takes requests from the queue, has each one called, puts its answer into the other queue, and only then

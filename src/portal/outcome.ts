@@ -29,6 +29,9 @@ export type Outcome = Data.TaggedEnum<{
   }
 }>
 
+/** What a request can be answered from; all others are repeated. */
+export type FinalOutcome = Extract<Outcome, { _tag: "Done" | "Refused" | "Unknown" }>
+
 export type Alarm = "credential" | "account"
 
 export const { Done, Refused, Limited, Unavailable, Unknown } = Data.taggedEnum<Outcome>()

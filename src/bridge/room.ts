@@ -1,0 +1,140 @@
+import { commandOf } from "../portal/batch.ts"
+import type { FinalOutcome, Outcome } from "../portal/outcome.ts"
+import type { Request } from "../message/request.ts"
+import type { Effect } from "effect"
+
+/** How a request left the waiting room. */
+export type Reply =
+  | { readonly _tag: "Sent"; readonly outcome: FinalOutcome; readonly attempts: number; readonly packed: boolean }
+  | { readonly _tag: "NotSent"; readonly reason: "its delivery was lost" | "the bridge stops" }
+
+/** Who waits for a call, and what must be known of it to decide. */
+export interface Asker {
+  readonly request: Request
+  readonly isRead: boolean
+  /** The queue that it came from: queues are served in turn, and in each its credentials. */
+  readonly queue: string
+  /** Requests with the same line are executed one after another, as they came. */
+  readonly line: string | undefined
+  /** A request whose delivery is lost and that was not sent is dropped: the broker brings it again. */
+  readonly isLost: () => boolean
+}
+
+/** The next wait of the reading schedule in milliseconds, or undefined at its end. */
+export type ReadPause = Effect.Effect<number | undefined>
+
+/** One who waits, or is under way. */
+export interface Waiting extends Asker {
+  /** Queue and credential: those who are served in turn. */
+  readonly lane: string
+  /** Method with its credential, as the portal counts operating time. */
+  readonly method: string
+  /** When it came, in milliseconds of the monotonic clock. */
+  readonly since: number
+  readonly leave: (reply: Reply) => void
+  attempts: number
+  notBefore: number
+  /** Its last outcome, while the probe decides whether that counts as an attempt. */
+  undecided: Extract<Outcome, { _tag: "Unknown" }> | undefined
+  pause: ReadPause | undefined
+  /** The largest batch that it may travel in: less after one was lost. */
+  most: number
+  /** Its command in a batch, null if it cannot travel in one; made when it is first needed. */
+  command: string | null | undefined
+}
+
+/** The command of a request in a batch, or undefined if it would not survive that unchanged. */
+export const commandFor = (one: Waiting): string | undefined => {
+  one.command ??= commandOf(one.request.method, one.request.body) ?? null
+  return one.command ?? undefined
+}
+
+/** Who waits and in what order, and nothing of why. */
+export class WaitingRoom {
+  /** By queue and credential; those who were served last stand last. */
+  readonly lanes = new Map<string, Set<Waiting>>()
+  /** Who names the same entity, under way or waiting, in their order; only the first may go. */
+  private readonly lines = new Map<string, Array<Waiting>>()
+  private closing = false
+  private swept = true
+
+  /** Somebody new. */
+  admit(one: Waiting): void {
+    this.enter(one)
+    if (one.line === undefined) return
+    const line = this.lines.get(one.line)
+    if (line === undefined) this.lines.set(one.line, [one])
+    else line.push(one)
+  }
+
+  /** Waits, or waits again: its place in its line is kept. */
+  enter(one: Waiting): void {
+    if (this.closing || one.isLost()) this.swept = false
+    const lane = this.lanes.get(one.lane)
+    if (lane === undefined) this.lanes.set(one.lane, new Set([one]))
+    else lane.add(one)
+  }
+
+  /** Departs: it is still the first of its line. */
+  exit(one: Waiting): void {
+    const lane = this.lanes.get(one.lane)
+    lane?.delete(one)
+    if (lane?.size === 0) this.lanes.delete(one.lane)
+  }
+
+  /** Is gone for good, and the next of its line may go. */
+  forget(one: Waiting): void {
+    this.exit(one)
+    if (one.line === undefined) return
+    const rest = this.lines.get(one.line)?.filter((other) => other !== one) ?? []
+    if (rest.length === 0) this.lines.delete(one.line)
+    else this.lines.set(one.line, rest)
+  }
+
+  leave(one: Waiting, reply: Reply): void {
+    this.forget(one)
+    one.leave(reply)
+  }
+
+  isFirst(one: Waiting): boolean {
+    return one.line === undefined || this.lines.get(one.line)?.[0] === one
+  }
+
+  serveLast(name: string): void {
+    const lane = this.lanes.get(name)
+    if (lane === undefined) return
+    this.lanes.delete(name)
+    this.lanes.set(name, lane)
+  }
+
+  get everyone(): ReadonlyArray<Waiting> {
+    return Array.from(this.lanes.values(), (lane) => Array.from(lane)).flat()
+  }
+
+  /** From now on nobody may wait. */
+  close(): void {
+    this.closing = true
+    this.swept = false
+  }
+
+  get isClosing(): boolean {
+    return this.closing
+  }
+
+  /** Deliveries were lost: the next sweep looks for them. */
+  look(): void {
+    this.swept = false
+  }
+
+  /** Sends away those who need not or must not wait any more. */
+  sweep(): void {
+    if (this.swept) return
+    this.swept = true
+    for (const lane of this.lanes.values()) {
+      for (const one of lane) {
+        if (one.isLost()) this.leave(one, { _tag: "NotSent", reason: "its delivery was lost" })
+        else if (this.closing) this.leave(one, { _tag: "NotSent", reason: "the bridge stops" })
+      }
+    }
+  }
+}
