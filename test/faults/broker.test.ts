@@ -96,10 +96,12 @@ live(
   () =>
     Effect.gen(function* () {
       const node = yield* victim
-      yield* underLoad("memory alarm", yield* node.vhost(), { latency: 20 }, (load) =>
+      yield* underLoad("memory alarm", yield* node.vhost(), { latency: 100, rate: 60 }, (load) =>
         Effect.gen(function* () {
           for (let round = 0; round < scale; round++) {
             const mark = load.bridge.mark()
+            // The broker blocks whoever publishes during the alarm: calls have to be under way.
+            yield* load.portal.until(({ inFlight }) => inFlight > 4)
             yield* node.memoryAlarm(true)
             yield* load.bridge.waitForLine("broker-blocked", { after: mark })
             yield* load.portal.until(({ inFlight }) => inFlight === 0)
