@@ -25,7 +25,7 @@ const operating = (name: string, run: OperatingRun) =>
 
 operating("a method that is closed for its run time lets the others pass, and no producer hears of it", {
   ...common,
-  count: 100,
+  count: 80,
   payer: "methods",
   burst: 20,
   fall: 20
@@ -33,7 +33,7 @@ operating("a method that is closed for its run time lets the others pass, and no
 
 operating("where batch pays and is closed, no producer hears of it either", {
   ...common,
-  count: 150,
+  count: 130,
   payer: "batch",
   burst: 2,
   fall: 2

@@ -23,4 +23,4 @@ const common = { entities: 24, updates: 15, command: 10, seed: 7 }
 
 order({ ...common, run: "502s, resets and closed connections", pack: "reads", probability: 0.005, closings: 1 })
 order({ ...common, run: "the same, packed", pack: "all", probability: 0.01, closings: 1 })
-order({ ...common, run: "refused for the rate", pack: "reads", probability: 0, closings: 0, rate: 100 })
+order({ ...common, updates: 8, run: "refused for the rate", pack: "reads", probability: 0, closings: 0, rate: 100 })

@@ -41,6 +41,6 @@ rate(
 // How full the first calls are depends on how fast requests arrive, and each that is not costs half a second here.
 rate(
   "a rate that nobody told is learned from one refusal of those in flight",
-  { ...quick, count: 700, burst: 10, fall: 2, told: "auto", within: 20 },
-  { least: 14, most: 50 }
+  { ...quick, count: 600, burst: 10, fall: 2, told: "auto", within: 20 },
+  { least: 12, most: 50 }
 )
