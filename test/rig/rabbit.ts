@@ -10,7 +10,7 @@ import {
 } from "node:fs"
 import { connect } from "node:net"
 import { join } from "node:path"
-import { Effect, Exit, Scope, Semaphore } from "effect"
+import { Effect, Exit, Schedule, Scope, Semaphore } from "effect"
 import { type Child, run, startChild, temporaryFolder } from "./child.ts"
 import { freePort } from "./ports.ts"
 import { RigFailed, until } from "./until.ts"
@@ -165,6 +165,12 @@ const attach = (at: Address): SharedNode => {
         return result === undefined
           ? Effect.fail(failed(expression, ended))
           : Effect.succeed(Buffer.from(result, "base64").toString())
+      }),
+      // It may find no way to a node that several ask at once, or that is closing connections; nothing was asked then.
+      Effect.retry({
+        times: 20,
+        schedule: Schedule.spaced("100 millis"),
+        while: ({ message }) => message.includes("failed to connect to node")
       })
     )
 

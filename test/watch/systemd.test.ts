@@ -5,11 +5,26 @@ import { Systemd } from "../../src/watch/systemd.ts"
 import { effect, live } from "../effect.ts"
 import { startSystemd } from "../rig/systemd.ts"
 
-const speaker = join(import.meta.dir, "systemd-speaker.ts")
+/** Where the service lies in there: the checkout may be under /tmp, of which the namespace has one of its own. */
+const bun = "/usr/local/bin/bun"
+const speaker = "/usr/local/lib/systemd-speaker.js"
 
-/** The unit of a service that speaks through the module under test. */
+/** A systemd that has a service which speaks through the module under test. */
+const startWithSpeaker = Effect.gen(function* () {
+  const systemd = yield* startSystemd
+  const built = yield* Effect.promise(() =>
+    Bun.build({ entrypoints: [join(import.meta.dir, "systemd-speaker.ts")], target: "bun" })
+  )
+  const [bundle] = built.outputs
+  if (bundle === undefined) return yield* Effect.die(new Error("the speaker was not bundled"))
+  yield* systemd.write(speaker, yield* Effect.promise(() => bundle.text()))
+  yield* systemd.copy(process.execPath, bun)
+  return systemd
+})
+
+/** The unit of that service. */
 const unit = (word: string, ...lines: ReadonlyArray<string>) =>
-  ["[Service]", "Type=notify", `ExecStart="${process.execPath}" "${speaker}" ${word}`, ...lines, ""].join("\n")
+  ["[Service]", "Type=notify", `ExecStart=${bun} ${speaker} ${word}`, ...lines, ""].join("\n")
 
 const under = (env: Record<string, string>) =>
   Effect.provideService(ConfigProvider.ConfigProvider, ConfigProvider.fromUnknown(env))
@@ -43,7 +58,7 @@ live(
   "a real systemd hears ready, status and the stop",
   () =>
     Effect.gen(function* () {
-      const systemd = yield* startSystemd
+      const systemd = yield* startWithSpeaker
       yield* systemd.install("speaker.service", unit("idle"))
       yield* systemd.systemctl("start", "speaker.service")
       expect(yield* systemd.show("speaker", "ActiveState")).toBe("active")
@@ -65,7 +80,7 @@ live(
   "a service that feeds the watchdog lives, one that stops feeding is started again",
   () =>
     Effect.gen(function* () {
-      const systemd = yield* startSystemd
+      const systemd = yield* startWithSpeaker
       const watched = ["WatchdogSec=1", "WatchdogSignal=SIGKILL", "Restart=on-failure", "RestartSec=0"]
       yield* systemd.install("fed.service", unit("fed", ...watched))
       yield* systemd.install("starved.service", unit("starved", ...watched))
@@ -82,7 +97,7 @@ live(
   "without libsystemd the service works and is silent",
   () =>
     Effect.gen(function* () {
-      const systemd = yield* startSystemd
+      const systemd = yield* startWithSpeaker
       const where = yield* systemd.inside("/bin/sh", "-c", "ldconfig -p | sed -n 's/.*libsystemd.so.0 .*=> //p'")
       const libraries = where.split("\n").filter((line) => line !== "")
       expect(libraries).not.toBeEmpty()
@@ -106,7 +121,7 @@ live(
   "a service that systemd does not listen to leaves the library alone",
   () =>
     Effect.gen(function* () {
-      const systemd = yield* startSystemd
+      const systemd = yield* startWithSpeaker
       yield* systemd.install("unheard.service", unit("idle").replace("Type=notify", "Type=exec"))
       yield* systemd.systemctl("start", "unheard.service")
       yield* systemd.logs("unheard.service", "libsystemd not loaded")
