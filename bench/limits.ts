@@ -32,7 +32,8 @@ const experiments: Readonly<Record<string, (scale: number) => Runs>> = {
   ),
   operating: (scale) => operatingRuns(scale).map((run) => one(underOperating(run))),
   latency: (scale) => [latency(scale)],
-  idle: (scale) => [idle(Math.max(20, Math.round(1_000 * scale)), 50)],
+  // A machine that sleeps between two requests wakes up for each hop: the second pace shows how much of it that is.
+  idle: (scale) => [50, 10].map((every) => idle(Math.max(20, Math.round(1_000 * scale)), every)),
   fairness: (scale) => [fairness(scale)],
   order: (scale) => orderRuns(scale).map((run) => one(inOrder(run))),
   cpu: (scale) => [cpu(scale)]
