@@ -171,30 +171,43 @@ const open = Effect.gen(function* () {
     yield* learn(batchOf(first), first.request.credential, outcome)
     const answers = outcome._tag === "Done" ? unpack(outcome.body, members.length) : undefined
     for (const [n, one] of members.entries()) {
-      if (answers !== undefined && outcome._tag === "Done") {
-        const answer = answers[n]
-        yield* settlePacked(one, answer === undefined ? unmentioned : judge(outcome.status, answer))
-      } else if (outcome._tag === "Limited") {
-        room.enter(one)
-      } else if (outcome._tag === "Refused" && outcome.alarm === undefined) {
-        // It was the batch that was refused, not its members: each goes alone.
-        one.most = 1
-        room.enter(one)
-      } else {
-        if (outcome._tag === "Unknown") one.most = Math.max(1, Math.floor(members.length / 2))
-        yield* settle(one, outcome._tag === "Done" ? unmentioned : outcome, true)
+      switch (outcome._tag) {
+        case "Done": {
+          const answer = answers?.[n]
+          yield* answer === undefined ? unpacked(one) : settlePacked(one, judge(outcome.status, answer))
+          break
+        }
+        case "Limited":
+          room.enter(one)
+          break
+        case "Refused":
+          // Unless it is the credential, it was the batch that was refused, and not its members.
+          if (outcome.alarm === undefined) goAlone(one)
+          else yield* settle(one, outcome, true)
+          break
+        case "Unknown":
+          one.most = Math.max(1, Math.floor(members.length / 2))
+          yield* settle(one, outcome, true)
+          break
+        case "Unavailable":
+          yield* settle(one, outcome, true)
       }
     }
   })
+
+  const goAlone = (one: Waiting) => {
+    one.most = 1
+    room.enter(one)
+  }
+
+  /** The batch was executed, and its answer says nothing of this one: it was too large to be read, or is no such answer. */
+  const unpacked = (one: Waiting) => (one.isRead ? Effect.sync(() => goAlone(one)) : settle(one, unmentioned, true))
 
   const settlePacked = Effect.fnUntraced(function* (one: Waiting, outcome: Outcome) {
     limits = Limits.learnMethod(limits, now(), one.method, outcome)
     if (outcome._tag === "Limited") yield* alarm("method-closed", one.method, "OPERATION_TIME_LIMIT")
     // A refusal without any text may be the packing's own fault: a read asks again alone.
-    if (outcome._tag === "Refused" && one.isRead && outcome.code === "" && isMute(outcome.body)) {
-      one.most = 1
-      return room.enter(one)
-    }
+    if (outcome._tag === "Refused" && one.isRead && outcome.code === "" && isMute(outcome.body)) return goAlone(one)
     return yield* settle(one, outcome, true)
   })
 

@@ -91,18 +91,22 @@ export class Turn {
       if (others.length > 0) ready.set(name, others)
       room.serveLast(name)
     }
-    // Those for whom no call is left go with the next one that ends, or with the next that the rate lets go.
-    if (ready.size > 0) this.later(Limits.room(limits, at, inFlight + departures.length, ceiling).until)
+    // Others may be left, who go with the next call that ends, or with the next that the rate lets go.
+    if (departures.length === free.calls) {
+      const after = departures.reduce((state) => Limits.left(state, at), limits)
+      this.later(Limits.room(after, at, inFlight + departures.length, ceiling).until)
+    }
     return { departures, soonest: this.soonest }
   }
 
   /** The first of each lane that nothing holds but the portal's room: no more than could leave now. */
   private readyByLane(calls: number) {
+    const most = calls * (this.scene.pack === "off" ? 1 : mostCommands)
     const ready = new Map<string, ReadonlyArray<Waiting>>()
     for (const [name, lane] of this.scene.room.lanes) {
       const these: Array<Waiting> = []
       for (const one of lane) {
-        if (these.length >= calls * mostCommands) break
+        if (these.length >= most) break
         if (this.obstacle(one) === undefined) these.push(one)
       }
       if (these.length > 0) ready.set(name, these)

@@ -58,7 +58,8 @@ const headerText = (value: unknown): string | undefined => {
   if (typeof value === "string") return value
   // The client library reads an int64 as a double: beyond 2^53 it may be somebody else's number.
   if (Number.isSafeInteger(value)) return String(value)
-  return value instanceof Uint8Array ? Buffer.from(value).toString("utf8") : undefined
+  // A table whose key __proto__ held bytes is an instance of them, and has none.
+  return ArrayBuffer.isView(value) && value instanceof Uint8Array ? Buffer.from(value).toString("utf8") : undefined
 }
 
 /** What is wrong with a header's text, or undefined. It goes into an answer, so it repeats one character at most. */

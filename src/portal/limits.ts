@@ -85,12 +85,14 @@ export const methodRoom = (limits: Limits, now: number, method: string, underWay
 /** Whether the portal is steady enough for what cannot be repeated. */
 export const steady = (limits: Limits) => limits.signs >= enoughSigns
 
-/** Longest time in milliseconds that a request waits for company: the scarcer the rate, the longer. */
-const longestLinger = 1_000
-
-/** How long a request may wait for others to travel with, in milliseconds. */
+/**
+ * How long a request may wait for others to travel with, in milliseconds: the scarcer the rate has become, the longer,
+ * up to the time in which the portal lets one more call in.
+ */
 export const linger = ({ bucket }: Limits, now: number): number =>
-  bucket.rate === Infinity ? 0 : Math.max(0, Math.min(1, 1 - roomIn(bucket, now) / bucket.depth)) * longestLinger
+  bucket.rate === Infinity
+    ? 0
+    : Math.max(0, Math.min(1, 1 - roomIn(bucket, now) / bucket.depth)) * (1_000 / bucket.rate)
 
 /** What a call of a method takes in seconds as a rule; 0 if that is not known. */
 export const costOf = (limits: Limits, method: string) => limits.operating.uses.get(method)?.cost ?? 0

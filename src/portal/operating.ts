@@ -17,6 +17,8 @@ interface Use {
   readonly cost: number
   /** When the oldest bucket leaves the sum: from then on the sum is less than we know. */
   readonly resetAt: number | undefined
+  /** The farthest reset that was told, in seconds: nearly the ten buckets. */
+  readonly span: number
   /** No call before this time: the portal has closed the method. */
   readonly closedUntil: number
 }
@@ -31,14 +33,15 @@ export interface TimeSpent {
 
 export const nothingUsed: Operating = { uses: new Map(), limit: undefined }
 
-/** Step of waiting for a closed method whose reset is not known, in milliseconds. */
+/** Step of waiting for a closed method whose reset is not known, in milliseconds: a bucket, as documented. */
 const blindStep = 60_000
+const buckets = 10
 /** A reset is waited out this much longer: it is told in whole seconds. */
 const afterReset = 1_000
 /** The part of the known limit that is used: a call that crosses it still runs, the next one is refused. */
 const safe = 0.98
 
-const fresh: Use = { sum: 0, cost: 0, resetAt: undefined, closedUntil: 0 }
+const fresh: Use = { sum: 0, cost: 0, resetAt: undefined, span: 0, closedUntil: 0 }
 
 /** Methods that are remembered without need: custom ones may have any name. */
 const manyUses = 100
@@ -58,18 +61,19 @@ export const spent = (operating: Operating, now: number, method: string, time: T
   const known = operating.uses.get(method) ?? fresh
   const cost = known.cost === 0 ? time.took : known.cost * 0.8 + time.took * 0.2
   const resetAt = time.resetIn === undefined ? undefined : now + time.resetIn * 1_000
+  const span = Math.max(known.span, time.resetIn ?? 0)
   // A sum above the limit that was not refused shows that the limit is higher.
   const limit = operating.limit === undefined ? undefined : Math.max(operating.limit, known.sum)
-  return { ...withUse(operating, now, method, { ...known, sum: time.sum, cost, resetAt }), limit }
+  return { ...withUse(operating, now, method, { ...known, sum: time.sum, cost, resetAt, span }), limit }
 }
 
-/** Learns from OPERATION_TIME_LIMIT: the method is closed until its next reset, or for a while where none is known. */
+/** Learns from OPERATION_TIME_LIMIT: the method is closed until its next reset, or for a bucket where none is known. */
 export const exceeded = (operating: Operating, now: number, method: string): Operating => {
   const known = operating.uses.get(method) ?? fresh
-  const closedUntil =
-    known.resetAt !== undefined && known.resetAt + afterReset > now ? known.resetAt + afterReset : now + blindStep
+  const aBucket = known.span === 0 ? blindStep : (known.span * 1_000) / buckets
+  const reset = known.resetAt === undefined ? now : known.resetAt + afterReset
   const limit = known.sum === 0 ? operating.limit : Math.min(operating.limit ?? Infinity, known.sum)
-  return { ...withUse(operating, now, method, { ...known, closedUntil }), limit }
+  return { ...withUse(operating, now, method, { ...known, closedUntil: reset > now ? reset : now + aBucket }), limit }
 }
 
 /** How many calls of a method may go beside `underWay` of its kind, and when to look again if none may. */

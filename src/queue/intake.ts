@@ -16,6 +16,7 @@ import {
 } from "effect"
 import { tell } from "../events.ts"
 import type { Incoming } from "../message/incoming.ts"
+import { healthy } from "../schedules.ts"
 import { Settings } from "../settings.ts"
 import { type ChannelLost, during, openChannel, step } from "./channel.ts"
 import { closeLimit, Connection, type Link, type LinkLost } from "./connection.ts"
@@ -74,6 +75,7 @@ const open = Effect.gen(function* () {
   const clock = yield* Clock.Clock
   const share = Math.max(1, Math.floor(prefetch / ampqIn.length))
   const consumed = new Set<string>()
+  const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
 
   const consumes = (queue: string, on: boolean) =>
     Effect.suspend(() => {
@@ -140,15 +142,20 @@ const open = Effect.gen(function* () {
         }
       })
 
+    // Few deliveries are opened after a channel was lost: the next one may be lost as soon.
+    let lostAt = Number.NEGATIVE_INFINITY
+    const firstWindow = (now: number) => (now - lostAt < Duration.toMillis(healthy) ? concurrency : share)
+
     /** One channel, until it is lost or everything on it is to be returned. */
     const onLink = Effect.fnUntraced(function* (link: Link, buffer: Arrivals, well: Effect.Effect<void>) {
       const { channel, lost, isLost } = yield* openChannel(link, ({ model }) => model.createChannel())
-      const held = new Held(channel, new Window(concurrency, share), clock)
+      const held = new Held(channel, new Window(firstWindow(now()), share), clock)
       yield* watchAge(held)
       // Once the channel is to be closed its deliveries are as good as lost, though the broker has not said so yet.
       let closing = false
       yield* Effect.addFinalizer(() => {
         closing = true
+        lostAt = now()
         return SubscriptionRef.update(losses, (count) => count + 1)
       })
       const deliver = (message: ConsumeMessage) =>

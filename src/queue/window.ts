@@ -1,6 +1,6 @@
 /**
- * How many deliveries may be open on a channel: few at first, more as they are acknowledged, and never more bytes than
- * fit. A link that is lost again and again gives back all that is open, and RabbitMQ 4.0 drops a message of a quorum queue
+ * How many deliveries may be open on a channel: few after a loss, more as they are acknowledged, and never more bytes
+ * than fit. A link that is lost again and again gives back all that is open, and RabbitMQ 4.0 drops a message of a quorum queue
  * at its 21st return (rabbitmq.com/docs/quorum-queues, delivery limit): what is not yet called should not be open then.
  * Pure, but for being kept in place: it is asked with every delivery.
  */

@@ -4,7 +4,16 @@ import { TestClock } from "effect/testing"
 import { Dispatch } from "../../src/bridge/dispatch.ts"
 import type { Asker, Reply } from "../../src/bridge/room.ts"
 import { Portal } from "../../src/portal/client.ts"
-import { Done, judge, Limited, type Outcome, Refused, Unavailable, Unknown } from "../../src/portal/outcome.ts"
+import {
+  Done,
+  judge,
+  Limited,
+  type Outcome,
+  oversized,
+  Refused,
+  Unavailable,
+  Unknown
+} from "../../src/portal/outcome.ts"
 import { Outlet } from "../../src/queue/outlet.ts"
 import { type Live, type Rate, Settings } from "../../src/settings.ts"
 import { effect } from "../effect.ts"
@@ -527,6 +536,43 @@ effect("a lost batch makes its reads travel in smaller ones", () =>
   )
 )
 
+effect("of a batch whose answer could not be read the reads go alone, and that is no attempt", () =>
+  onStage((stage) =>
+    Effect.gen(function* () {
+      MutableRef.set(stage.live, { concurrency: 1, pack: "reads" })
+      yield* SubscriptionRef.set(stage.outlet, "not yet")
+      const asked = yield* Effect.forEach(times(3), () => Effect.forkChild(stage.dispatch.ask(asker())))
+      yield* TestClock.adjust("1 seconds")
+      yield* SubscriptionRef.set(stage.outlet, undefined)
+      const batch = yield* stage.next
+      expect(batch.commands.length).toBe(3)
+      yield* batch.end(oversized(200))
+      for (const _ of times(3)) {
+        const call = yield* stage.next
+        expect(call.method).toBe("crm.deal.list")
+        yield* call.end(done)
+      }
+      expect((yield* Effect.forEach(asked, Fiber.join)).map(tagOf)).toEqual(["Done", "Done", "Done"])
+    })
+  )
+)
+
+effect("of a batch whose answer could not be read the writes are unknown, and not sent again", () =>
+  onStage((stage) =>
+    Effect.gen(function* () {
+      MutableRef.set(stage.live, { concurrency: 1, pack: "all" })
+      yield* SubscriptionRef.set(stage.outlet, "not yet")
+      const asked = yield* Effect.forEach(times(2), () => Effect.forkChild(stage.dispatch.ask(write())))
+      yield* TestClock.adjust("1 seconds")
+      yield* SubscriptionRef.set(stage.outlet, undefined)
+      yield* (yield* stage.next).end(oversized(200))
+      expect((yield* Effect.forEach(asked, Fiber.join)).map(tagOf)).toEqual(["Unknown", "Unknown"])
+      yield* TestClock.adjust("1 hour")
+      expect(stage.calls()).toBe(1)
+    })
+  )
+)
+
 effect("a batch that is refused as such sends its members alone", () =>
   onStage((stage) =>
     Effect.gen(function* () {
@@ -543,6 +589,25 @@ effect("a batch that is refused as such sends its members alone", () =>
         yield* call.end(done)
       }
     })
+  )
+)
+
+effect("under a rate, calls that take long do not hold those for which there is room", () =>
+  onStage(
+    (stage) =>
+      Effect.gen(function* () {
+        MutableRef.set(stage.live, { concurrency: 16, pack: "off" })
+        yield* SubscriptionRef.set(stage.outlet, "not yet")
+        yield* Effect.forEach(times(20), () => Effect.forkChild(stage.dispatch.ask(asker())))
+        yield* TestClock.adjust("1 seconds")
+        yield* SubscriptionRef.set(stage.outlet, undefined)
+        yield* Effect.forEach(times(6), () => stage.next)
+        for (let half = 1; half <= 8; half++) {
+          yield* TestClock.adjust("500 millis")
+          expect(stage.inFlight()).toBe(6 + half)
+        }
+      }),
+    { rate: 2, depth: 8 }
   )
 )
 

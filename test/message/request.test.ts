@@ -445,3 +445,17 @@ test("any headers and any bytes end as a request or a reason", () => {
     "none"
   ])
 })
+
+test("a header whose table has bytes for a prototype has no text", () => {
+  const odd: object = Object.create(Buffer.from("crm.deal.list"))
+  const read = readRequest(
+    {
+      body: Buffer.from("{}"),
+      headers: { method: odd, user: "1", token: "abc" },
+      messageId: "m",
+      correlationId: undefined
+    },
+    1_000
+  )
+  expect(Result.isFailure(read) && read.failure.code).toBe("B24RMQ_BAD_METHOD")
+})
