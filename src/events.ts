@@ -24,6 +24,12 @@ export const events = {
     "Warn",
     "Requests that were held too long went back to the queue; they will be taken when the portal answers"
   ],
+  "parking-off": [
+    "Warn",
+    "Requests that must wait long cannot be parked; they are held instead, and keep others from being taken"
+  ],
+  "parking-on": ["Info", "Requests that must wait long are parked again"],
+  "parked-in-use": ["Warn", "Another connection reads the parked requests; waiting until it is gone"],
   "delivery-near-limit": ["Warn", "A request has been open for long: the broker may take it back (consumer_timeout)"],
   "answer-not-routed": ["Error", "The answer queue does not exist; answers are held and published again"],
   "answer-refused": ["Error", "The answer queue refuses messages (is it full?); answers are held and published again"],
