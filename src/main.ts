@@ -11,6 +11,7 @@ import { Portal } from "./portal/client.ts"
 import { Connection, Dial } from "./queue/connection.ts"
 import { Intake } from "./queue/intake.ts"
 import { Outlet } from "./queue/outlet.ts"
+import { Parked } from "./queue/parked.ts"
 import { Topology } from "./queue/topology.ts"
 import { describeSettings, environment, Settings } from "./settings.ts"
 import { announce } from "./watch/announce.ts"
@@ -18,7 +19,7 @@ import { check } from "./watch/check.ts"
 import { layerLog } from "./watch/log.ts"
 import { Systemd } from "./watch/systemd.ts"
 
-const queue = Layer.mergeAll(Intake.layer, Outlet.layer).pipe(
+const queue = Layer.mergeAll(Intake.layer, Outlet.layer, Parked.layer).pipe(
   Layer.provideMerge(Topology.layer),
   Layer.provideMerge(Connection.layer)
 )

@@ -2,7 +2,7 @@ import { Cause, Effect, Fiber, FiberSet, Option, Result, Stream, SubscriptionRef
 import { tell } from "../events.ts"
 import { Journal } from "../journal/journal.ts"
 import { type Answer, envelope, ownError, rejection, tooLarge } from "../message/answer.ts"
-import { readRequest, type Request } from "../message/request.ts"
+import { type Rejected, readRequest, type Request } from "../message/request.ts"
 import { isRead } from "../portal/methods.ts"
 import { type Delivery, Intake } from "../queue/intake.ts"
 import { until } from "../queue/kept.ts"
@@ -11,7 +11,8 @@ import { publishAgain } from "../schedules.ts"
 import { Settings } from "../settings.ts"
 import { Dispatch } from "./dispatch.ts"
 import { inDoubt } from "./doubt.ts"
-import { lineOf } from "./order.ts"
+import type { Place } from "./lines.ts"
+import { type Arrival, openParking } from "./parking.ts"
 import type { Reply } from "./room.ts"
 
 /**
@@ -24,29 +25,33 @@ export const bridge = Effect.gen(function* () {
   const outlet = yield* Outlet
   const journal = yield* Journal
   const dispatch = yield* Dispatch
+  const journeys = yield* FiberSet.make<void, never>()
+  const start = yield* FiberSet.runtime(journeys)<never>()
+  const parking = yield* openParking((delivery) => void start(total(delivery)))
 
-  /** One delivery, from the queue to the queue. */
-  const journey = Effect.fnUntraced(function* (delivery: Delivery) {
-    const read = readRequest(delivery.incoming, settings.maxRequest)
-    if (Result.isFailure(read)) {
-      yield* tell("request-rejected", { message_id: delivery.incoming.messageId, code: read.failure.code })
-      if (yield* publish(delivery, rejection(read.failure), undefined)) delivery.ack()
+  /** One request, from the queue to the queue. */
+  const journey = Effect.fnUntraced(function* (arrival: Arrival): Effect.fn.Return<void> {
+    const { request, delivery, place } = arrival
+    const answer = yield* answerTo(arrival)
+    // Without an answer it is given back: not acknowledged, it returns to the queue with its channel, in its order.
+    if (answer === undefined) return
+    if ("_tag" in answer) {
+      if (!(yield* parking.rest(arrival, answer.until))) yield* journey(arrival)
       return
     }
-    const request = read.success
-    const answer = yield* answerTo(request, delivery)
-    // Without an answer it is given back: not acknowledged, it returns to the queue with its channel, in its order.
-    if (answer === undefined || !(yield* publish(delivery, answer, request.method))) return
+    if (place !== undefined) dispatch.lines.leave(place)
+    if (!(yield* publish(delivery, answer, request.method))) return
     yield* journal.confirmed(request, mayNotRunTwice(request, answer))
     delivery.ack()
     if (settings.logLevel === "debug") yield* answered(request, answer)
   })
 
   /** The answer to a request: remembered, awaited from a twin that is under way, or asked for. */
-  const answerTo = Effect.fnUntraced(function* (request: Request, delivery: Delivery) {
+  const answerTo = Effect.fnUntraced(function* (arrival: Arrival) {
+    const { request, delivery } = arrival
     while (!delivery.isLost()) {
       const known = yield* journal.recall(request)
-      if (known._tag === "Fresh") return yield* ask(request, delivery)
+      if (known._tag === "Fresh") return yield* ask(arrival)
       if (known._tag === "Answered")
         return known.confirmed ? { ...known.answer, replayed: true as const } : known.answer
       const answer = yield* known.answer
@@ -55,17 +60,19 @@ export const bridge = Effect.gen(function* () {
     return undefined
   })
 
-  const ask = Effect.fnUntraced(function* (request: Request, delivery: Delivery) {
+  const ask = Effect.fnUntraced(function* ({ request, delivery, place }: Arrival) {
     const reply = yield* dispatch.ask({
       request,
       isRead: isReading(request),
       queue: delivery.queue,
-      line: lineOf(request),
+      place,
+      mayRest: () => parking.mayRest(delivery),
+      crowds: delivery.crowds,
       isLost: delivery.isLost
     })
-    if (reply._tag === "NotSent") {
+    if (reply._tag !== "Sent") {
       yield* journal.withdraw(request)
-      return undefined
+      return reply._tag === "Closed" ? reply : undefined
     }
     const answer = answerFrom(request, reply)
     yield* journal.settle(request, answer)
@@ -107,15 +114,32 @@ export const bridge = Effect.gen(function* () {
       )
   }
 
-  /** A message on which the bridge itself breaks is answered, too: unanswered it would come back for ever. */
-  const total = (delivery: Delivery) =>
-    Effect.catchCause(journey(delivery), (cause) =>
-      Effect.gen(function* () {
-        if (Cause.hasInterruptsOnly(cause)) return
-        yield* tell("broken", { message_id: delivery.incoming.messageId, cause: Cause.pretty(cause) })
-        if (yield* publish(delivery, brokenAnswer, undefined)) delivery.ack()
-      })
+  const reject = Effect.fnUntraced(function* (delivery: Delivery, rejected: Rejected) {
+    yield* tell("request-rejected", { message_id: delivery.incoming.messageId, code: rejected.code })
+    if (yield* publish(delivery, rejection(rejected), undefined)) delivery.ack()
+  })
+
+  /** One delivery, from its arrival to its end. */
+  const total = (delivery: Delivery) => {
+    let place: Place | undefined
+    return Effect.suspend(() => {
+      const read = readRequest(delivery.incoming, settings.maxRequest)
+      if (Result.isFailure(read)) return reject(delivery, read.failure)
+      // Nothing that waits comes before this: its place is that of its arrival.
+      place = parking.placeOf(read.success, delivery)
+      return journey({ request: read.success, delivery, place })
+    }).pipe(
+      Effect.catchCause((cause) => broken(delivery, cause)),
+      Effect.ensuring(Effect.sync(() => parking.leave(delivery, place)))
     )
+  }
+
+  /** A message on which the bridge itself breaks is answered, too: unanswered it would come back for ever. */
+  const broken = Effect.fnUntraced(function* (delivery: Delivery, cause: Cause.Cause<never>) {
+    if (Cause.hasInterruptsOnly(cause)) return
+    yield* tell("broken", { message_id: delivery.incoming.messageId, cause: Cause.pretty(cause) })
+    if (yield* publish(delivery, brokenAnswer, undefined)) delivery.ack()
+  })
 
   const isReading = (request: Request) => isRead(request.method, settings.ownReads)
 
@@ -131,7 +155,9 @@ export const bridge = Effect.gen(function* () {
     if (Option.isNone(yield* Effect.timeoutOption(back, settings.hold))) {
       yield* tell("returned-unsent")
       yield* intake.want("returning")
+      yield* parking.recall(true)
       yield* back
+      yield* parking.recall(false)
     }
     yield* intake.want("taking")
   })
@@ -141,17 +167,16 @@ export const bridge = Effect.gen(function* () {
   const deciding = yield* Effect.forkScoped(dispatch.run)
   const minding = yield* Effect.forkScoped(Effect.forever(mindOutages))
   const dropping = yield* Effect.forkScoped(dropLost)
-  const journeys = yield* FiberSet.make<void, never>()
-  const taking = yield* intake.deliveries.pipe(
-    Stream.runForEach((delivery) => FiberSet.run(journeys, total(delivery))),
-    Effect.forkScoped
-  )
+  const fetching = yield* Effect.forkScoped(parking.run)
+  const taking = yield* Stream.runForEach(intake.deliveries, (delivery) =>
+    Effect.sync(() => start(total(delivery)))
+  ).pipe((taking) => Effect.andThen(parking.ready, taking), Effect.forkScoped)
   // Runs before the forked fibers are interrupted, for it is added after them: the channel of the intake has to stay
   // open until the last journey has acknowledged.
   yield* Effect.addFinalizer(() =>
     Effect.gen(function* () {
       yield* tell("stopping")
-      yield* Fiber.interrupt(minding)
+      yield* Fiber.interruptAll([minding, fetching])
       yield* intake.want("holding")
       yield* dispatch.close
       if (Option.isNone(yield* Effect.timeoutOption(FiberSet.awaitEmpty(journeys), settings.drain)))
@@ -160,7 +185,7 @@ export const bridge = Effect.gen(function* () {
   )
   return yield* Effect.raceAllFirst([
     FiberSet.join(journeys),
-    ...[taking, deciding, minding, dropping].map((fiber) => Fiber.join<unknown, never>(fiber))
+    ...[taking, deciding, minding, fetching, dropping].map((fiber) => Fiber.join<unknown, never>(fiber))
   ])
 })
 

@@ -14,6 +14,7 @@ import {
   SubscriptionRef
 } from "effect"
 import { tell } from "../events.ts"
+import type { Request } from "../message/request.ts"
 import { mostCommands, pack, unpack } from "../portal/batch.ts"
 import { Portal } from "../portal/client.ts"
 import * as Limits from "../portal/limits.ts"
@@ -21,6 +22,7 @@ import { type FinalOutcome, judge, type Outcome, provesLife, Unknown } from "../
 import { Outlet } from "../queue/outlet.ts"
 import { probe as probeSchedule, readAgain } from "../schedules.ts"
 import { Settings } from "../settings.ts"
+import type { Lines } from "./lines.ts"
 import { type Asker, commandFor, type ReadPause, type Reply, type Waiting, WaitingRoom } from "./room.ts"
 import { batchOf, type Scene, Turn, type WaitReason } from "./turn.ts"
 
@@ -34,6 +36,10 @@ export class Dispatch extends Context.Service<
     readonly run: Effect.Effect<never>
     /** Waits for its turn, calls, and repeats what was not executed and reads whose outcome is unknown. */
     readonly ask: (asker: Asker) => Effect.Effect<Reply>
+    /** Who names the same entity. Places are taken and left by those who ask. */
+    readonly lines: Lines
+    /** When the method of a request opens, in milliseconds of the monotonic clock; undefined if it may be open now. */
+    readonly closedUntil: (request: Request) => number | undefined
     /** Looks again at those who wait: deliveries were lost. */
     readonly look: Effect.Effect<void>
     /** Starts nothing any more; who waits is told so, what is in flight goes on. */
@@ -84,7 +90,6 @@ const open = Effect.gen(function* () {
   const wakes = yield* Queue.sliding<void>(1)
   const suspicions = yield* Queue.sliding<string>(1)
 
-  const room = new WaitingRoom()
   /** Calls in flight of each method, those inside batches included. */
   const underWay = new Map<string, number>()
   let inFlight = 0
@@ -92,6 +97,7 @@ const open = Effect.gen(function* () {
   let limits = Limits.atStart(now(), settings.rate, settings.b24Rest.hostname)
   const live = () => MutableRef.get(settings.live)
   const wake = () => void Queue.offerUnsafe(wakes, undefined)
+  const room = new WaitingRoom(wake)
 
   // The third version answers a batch with one error for everybody as soon as one of its commands fails.
   const packs = !settings.b24Rest.pathname.endsWith("/api/")
@@ -117,8 +123,10 @@ const open = Effect.gen(function* () {
     room.sweep()
     if (room.isClosing || answersCannotGo()) return Infinity
     const seen = scene()
-    const { departures, soonest } = new Turn(seen).decide()
+    const turn = new Turn(seen)
+    const { departures, soonest } = turn.decide()
     for (const members of departures) depart(members)
+    for (const [one, until] of turn.tooLong) room.leave(one, { _tag: "Closed", until })
     return soonest - seen.at
   }
 
@@ -324,11 +332,10 @@ const open = Effect.gen(function* () {
     ),
     ask: (asker) =>
       Effect.callback((resume) => {
-        const { method, credential } = asker.request
         const one: Waiting = {
           ...asker,
-          lane: `${asker.queue} ${credential}`,
-          method: `${credential} ${method.toLowerCase()}`,
+          lane: `${asker.queue} ${asker.request.credential}`,
+          method: methodOf(asker.request),
           since: now(),
           leave: (reply) => resume(Effect.succeed(reply)),
           attempts: 0,
@@ -338,13 +345,19 @@ const open = Effect.gen(function* () {
           most: mostCommands,
           command: undefined
         }
-        room.admit(one)
+        room.enter(one)
         wake()
         return Effect.sync(() => {
-          room.forget(one)
+          room.exit(one)
           wake()
         })
       }),
+    lines: room.lines,
+    closedUntil: (request) => {
+      const method = methodOf(request)
+      const free = Limits.methodRoom(limits, now(), method, underWay.get(method) ?? 0)
+      return free.calls < 1 ? free.until : undefined
+    },
     look: Effect.sync(() => {
       room.look()
       wake()
@@ -357,6 +370,9 @@ const open = Effect.gen(function* () {
     waiting: Effect.sync(whyWaiting)
   })
 })
+
+/** The method with its credential, as the portal counts operating time. */
+const methodOf = ({ credential, method }: Request) => `${credential} ${method.toLowerCase()}`
 
 /** An error that says nothing at all. */
 const isMute = (body: Uint8Array) =>

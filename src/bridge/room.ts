@@ -2,11 +2,14 @@ import { commandOf } from "../portal/batch.ts"
 import type { FinalOutcome, Outcome } from "../portal/outcome.ts"
 import type { Request } from "../message/request.ts"
 import type { Effect } from "effect"
+import { Lines, type Place } from "./lines.ts"
 
 /** How a request left the waiting room. */
 export type Reply =
   | { readonly _tag: "Sent"; readonly outcome: FinalOutcome; readonly attempts: number; readonly packed: boolean }
   | { readonly _tag: "NotSent"; readonly reason: "its delivery was lost" | "the bridge stops" }
+  /** It was not sent and had better rest elsewhere: until this time of the monotonic clock, or behind one that rests. */
+  | { readonly _tag: "Closed"; readonly until: number | undefined }
 
 /** Who waits for a call, and what must be known of it to decide. */
 export interface Asker {
@@ -14,8 +17,12 @@ export interface Asker {
   readonly isRead: boolean
   /** The queue that it came from: queues are served in turn, and in each its credentials. */
   readonly queue: string
-  /** Requests with the same line are executed one after another, as they came. */
-  readonly line: string | undefined
+  /** Its place among requests that are executed one after another. */
+  readonly place: Place | undefined
+  /** There is somewhere else where it can rest. */
+  readonly mayRest: () => boolean
+  /** Its room here is needed for others. */
+  readonly crowds: () => boolean
   /** A request whose delivery is lost and that was not sent is dropped: the broker brings it again. */
   readonly isLost: () => boolean
 }
@@ -53,51 +60,45 @@ export const commandFor = (one: Waiting): string | undefined => {
 export class WaitingRoom {
   /** By queue and credential; those who were served last stand last. */
   readonly lanes = new Map<string, Set<Waiting>>()
-  /** Who names the same entity, under way or waiting, in their order; only the first may go. */
-  private readonly lines = new Map<string, Array<Waiting>>()
+  /** Who names the same entity: only the first of them may go. */
+  readonly lines: Lines
   private closing = false
   private swept = true
 
-  /** Somebody new. */
-  admit(one: Waiting): void {
-    this.enter(one)
-    if (one.line === undefined) return
-    const line = this.lines.get(one.line)
-    if (line === undefined) this.lines.set(one.line, [one])
-    else line.push(one)
+  /** `wake`: it may be somebody's turn. */
+  constructor(wake: () => void) {
+    this.lines = new Lines(() => {
+      this.swept = false
+      wake()
+    })
   }
 
-  /** Waits, or waits again: its place in its line is kept. */
+  /** Waits, or waits again. */
   enter(one: Waiting): void {
-    if (this.closing || one.isLost()) this.swept = false
+    if (this.closing || one.isLost() || this.mustRest(one)) this.swept = false
     const lane = this.lanes.get(one.lane)
     if (lane === undefined) this.lanes.set(one.lane, new Set([one]))
     else lane.add(one)
   }
 
-  /** Departs: it is still the first of its line. */
+  /** Departs, or is gone for good. */
   exit(one: Waiting): void {
     const lane = this.lanes.get(one.lane)
     lane?.delete(one)
     if (lane?.size === 0) this.lanes.delete(one.lane)
   }
 
-  /** Is gone for good, and the next of its line may go. */
-  forget(one: Waiting): void {
-    this.exit(one)
-    if (one.line === undefined) return
-    const rest = this.lines.get(one.line)?.filter((other) => other !== one) ?? []
-    if (rest.length === 0) this.lines.delete(one.line)
-    else this.lines.set(one.line, rest)
-  }
-
   leave(one: Waiting, reply: Reply): void {
-    this.forget(one)
+    this.exit(one)
     one.leave(reply)
   }
 
-  isFirst(one: Waiting): boolean {
-    return one.line === undefined || this.lines.get(one.line)?.[0] === one
+  isFirst({ place }: Waiting): boolean {
+    return place === undefined || this.lines.isFirst(place)
+  }
+
+  private mustRest({ place, mayRest }: Waiting): boolean {
+    return place !== undefined && this.lines.mustRest(place) && mayRest()
   }
 
   serveLast(name: string): void {
@@ -134,6 +135,7 @@ export class WaitingRoom {
       for (const one of lane) {
         if (one.isLost()) this.leave(one, { _tag: "NotSent", reason: "its delivery was lost" })
         else if (this.closing) this.leave(one, { _tag: "NotSent", reason: "the bridge stops" })
+        else if (this.mustRest(one)) this.leave(one, { _tag: "Closed", until: undefined })
       }
     }
   }

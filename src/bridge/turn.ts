@@ -28,6 +28,9 @@ export interface Decision {
   readonly soonest: number
 }
 
+/** Milliseconds for which a closed method is waited for where others could be. */
+const bearable = 2_000
+
 /** Milliseconds that a request which comes alone to an idle bridge need not wait for company. */
 const unfelt = 100
 
@@ -44,6 +47,8 @@ export class Turn {
   private soonest = Infinity
   /** How many more calls of a method may go in this turn. */
   private readonly left = new Map<string, number>()
+  /** Methods that are closed for longer than is bearable, and when they open. */
+  private readonly closed = new Map<string, number>()
 
   constructor(scene: Scene) {
     this.scene = scene
@@ -99,6 +104,16 @@ export class Turn {
     return { departures, soonest: this.soonest }
   }
 
+  /** Those for whose method it was decided that it is closed for too long, with the time when it opens. */
+  get tooLong(): ReadonlyArray<readonly [Waiting, number]> {
+    if (this.closed.size === 0) return []
+    return this.scene.room.everyone.flatMap((one) => {
+      const until = this.closed.get(one.method)
+      if (until === undefined || !one.crowds() || !one.mayRest()) return []
+      return this.obstacle(one) === "operating time" ? [[one, until]] : []
+    })
+  }
+
   /** The first of each lane that nothing holds but the portal's room: no more than could leave now. */
   private readyByLane(calls: number) {
     const most = calls * (this.scene.pack === "off" ? 1 : mostCommands)
@@ -149,7 +164,10 @@ export class Turn {
     if (known !== undefined) return known
     const { at, limits, underWay } = this.scene
     const free = Limits.methodRoom(limits, at, method, underWay.get(method) ?? 0)
-    if (free.calls < 1) this.later(free.until)
+    if (free.calls < 1 && free.until !== undefined) {
+      this.later(free.until)
+      if (free.until - at > bearable) this.closed.set(method, free.until)
+    }
     this.left.set(method, free.calls)
     return free.calls
   }

@@ -15,23 +15,25 @@ import {
   SubscriptionRef
 } from "effect"
 import { tell } from "../events.ts"
-import type { Incoming } from "../message/incoming.ts"
 import { healthy } from "../schedules.ts"
 import { Settings } from "../settings.ts"
 import { type ChannelLost, during, openChannel, step } from "./channel.ts"
 import { closeLimit, Connection, type Link, type LinkLost } from "./connection.ts"
 import { kept, until } from "./kept.ts"
+import { type Raw, rawOf } from "./raw.ts"
 import { type QueueMissing, Topology } from "./topology.ts"
 import { Window } from "./window.ts"
 
 /** A request on loan from the broker. Once its channel is lost it is inert: the broker has it again. */
 export interface Delivery {
-  readonly incoming: Incoming
+  readonly incoming: Raw
   /** The queue that it came from. */
   readonly queue: string
   readonly isLost: () => boolean
   /** Tells the broker that the request is done with; nothing if the delivery is lost. */
   readonly ack: () => void
+  /** So much is open beside it that others may soon have to wait outside. */
+  readonly crowds: () => boolean
 }
 
 /**
@@ -228,18 +230,12 @@ class Held {
   }
 
   take(message: ConsumeMessage, queue: string, isLost: () => boolean): Delivery {
-    const { properties, fields, content } = message
-    const tag = fields.deliveryTag
+    const tag = message.fields.deliveryTag
     this.since.set(tag, this.clock.monotonicTimeNanosUnsafe())
-    this.window.open(tag, content.length)
+    this.window.open(tag, message.content.length)
     this.look()
     return {
-      incoming: {
-        body: content,
-        headers: properties.headers ?? {},
-        messageId: properties.messageId,
-        correlationId: properties.correlationId
-      },
+      incoming: rawOf(message),
       queue,
       isLost,
       ack: () => {
@@ -247,7 +243,8 @@ class Held {
         this.window.close(tag)
         if (!isLost()) this.channel.ack(message)
         this.look()
-      }
+      },
+      crowds: () => this.window.isHalfFull
     }
   }
 

@@ -18,6 +18,7 @@ import { tell } from "../events.ts"
 import { Settings } from "../settings.ts"
 import { type ChannelLost, during, openChannel, step } from "./channel.ts"
 import { closeLimit, Connection, type Link, type LinkLost, reasonOf, stepLimit } from "./connection.ts"
+import type { Delivery } from "./intake.ts"
 import { kept } from "./kept.ts"
 import { copyOf, type Raw } from "./raw.ts"
 import { lookAt, type QueueMissing, Topology } from "./topology.ts"
@@ -26,7 +27,6 @@ import {
   nextTicket,
   type Note,
   ours,
-  type Parkable,
   type ParkedDelivery,
   type Reading,
   reading,
@@ -104,7 +104,7 @@ export class Parked extends Context.Service<
      * Publishes a request into the queue. After it succeeds the caller acknowledges the delivery, and only then. One that
      * had joined is put back instead, and needs no acknowledgement; it may get one.
      */
-    readonly park: (delivery: Parkable, note: Note) => Effect.Effect<void, NotParked | CannotBeParked>
+    readonly park: (delivery: Delivery, note: Note) => Effect.Effect<void, NotParked | CannotBeParked>
     /**
      * Shows each request that is parked now to `visit`, once, until all were seen, or it is not `wanted` any more, or as
      * many have joined as may be in the window. One walk at a time.
@@ -124,7 +124,7 @@ export class Parked extends Context.Service<
 /** Messages that are on their way to us beyond those that may join, so that the line is never idle. */
 const ahead = 100
 
-const isParked = (delivery: Parkable): delivery is ParkedDelivery => "putBack" in delivery
+export const isParked = (delivery: Delivery): delivery is ParkedDelivery => "putBack" in delivery
 
 const inUse = "another connection reads it, or the broker does not know yet that it is gone"
 
@@ -323,8 +323,8 @@ const open = Effect.gen(function* () {
       )
     })
 
-  const park = Effect.fnUntraced(function* (delivery: Parkable, written: Note) {
-    if (isParked(delivery)) return delivery.putBack()
+  const park = Effect.fnUntraced(function* (delivery: Delivery, written: Note) {
+    if (isParked(delivery)) return void delivery.putBack()
     if (!learned) return yield* new NotParked({ reason: "what is parked already was not walked yet" })
     const on = yield* Effect.mapError(ready, (reason) => new NotParked({ reason }))
     if (delivery.isLost()) return yield* new NotParked({ reason: "its delivery was lost" })

@@ -4,11 +4,6 @@ import { reasonOf } from "./connection.ts"
 import type { Delivery } from "./intake.ts"
 import { copyOf, type Raw, rawOf } from "./raw.ts"
 
-/** A delivery that can be published again with all that its message carries. */
-export interface Parkable extends Delivery {
-  readonly incoming: Raw
-}
-
 /** What is written on a request when it is parked. Times are milliseconds of the wall clock. */
 export interface Note {
   /** Tells the request from all others and keeps its place among those of its line: a later one has a higher ticket. */
@@ -23,9 +18,9 @@ export interface Note {
  * A parked request on loan. It is acknowledged or put back in the end, even when its channel is lost and nothing happens
  * on the broker any more.
  */
-export interface ParkedDelivery extends Parkable, Note {
-  /** Gives it back unanswered: it rests until the next walk. */
-  readonly putBack: () => void
+export interface ParkedDelivery extends Delivery, Note {
+  /** Gives it back unanswered: it rests until the next walk. False if it was acknowledged before. */
+  readonly putBack: () => boolean
 }
 
 /** Taken over by the visitor, who acknowledges it or puts it back, or left to rest. */
@@ -81,15 +76,15 @@ export const remember = (set: Set<number>, ticket: number) => {
   }
 }
 
-/** Always an int64 on the wire, so that no copy is longer than the one before. */
-const int64 = (value: number) => ({ "!": "int64", value })
+/** Stands for no walk. As large as a ticket, for a small number takes less on the wire, and no copy should be longer than the one before. */
+const noWalk = 2 ** 40
 
 /** Headers of our own on a request. What is undefined is left out, and not copied either. */
 export const ours = ({ ticket, since, deadline }: Note, walk: number) => ({
-  "x-b24rmq-ticket": int64(ticket),
-  "x-b24rmq-parked-since": int64(since),
-  "x-b24rmq-deadline": deadline === undefined ? undefined : int64(deadline),
-  "x-b24rmq-walk": int64(walk),
+  "x-b24rmq-ticket": ticket,
+  "x-b24rmq-parked-since": since,
+  "x-b24rmq-deadline": deadline,
+  "x-b24rmq-walk": walk === 0 ? noWalk : walk,
   "x-b24rmq-marker": undefined
 })
 
@@ -224,10 +219,11 @@ export const reading = (channel: ConfirmChannel, isKnownLost: () => boolean, mem
     const { message, ticket, since, deadline } = found
     let over = false
     const end = (act: () => void) => () => {
-      if (over) return
+      if (over) return false
       over = true
       joined.delete(ticket)
       act()
+      return true
     }
     return {
       incoming: withoutOurs(rawOf(message)),
@@ -237,6 +233,7 @@ export const reading = (channel: ConfirmChannel, isKnownLost: () => boolean, mem
       since,
       deadline,
       isLost,
+      crowds: () => true,
       ack: end(() => {
         // Even if it is lost: it was answered, and comes again.
         remember(memory.finished, ticket)
@@ -303,7 +300,7 @@ export const reading = (channel: ConfirmChannel, isKnownLost: () => boolean, mem
   /** Takes up what rested, and marks the tail: all that is parked now comes before the marker. */
   const begin = (walk: Walk) => {
     waiting.unshift(...resting.splice(0).toSorted((one, other) => one.ticket - other.ticket))
-    const headers = { "x-b24rmq-walk": int64(walk.id), "x-b24rmq-marker": true }
+    const headers = { "x-b24rmq-walk": walk.id, "x-b24rmq-marker": true }
     publish(new Uint8Array(0), { persistent: true, mandatory: true, headers }, (fault) => {
       if (fault === undefined) return
       memory.held--

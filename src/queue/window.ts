@@ -54,6 +54,10 @@ export class Window {
     return this.bytes <= budget / 2
   }
 
+  get isHalfFull(): boolean {
+    return 2 * this.sizes.size >= this.size || 2 * this.bytes >= budget
+  }
+
   /** So much is open that memory is in danger: all of it has to go back. */
   get isBursting(): boolean {
     return this.bytes > budget * 4

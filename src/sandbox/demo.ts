@@ -6,6 +6,7 @@ import type { Journal } from "../journal/journal.ts"
 import { Dial, type LinkFailed } from "../queue/connection.ts"
 import type { Intake } from "../queue/intake.ts"
 import type { Outlet } from "../queue/outlet.ts"
+import type { Parked } from "../queue/parked.ts"
 import { type Environment, Settings } from "../settings.ts"
 import { embeddedBroker } from "./broker.ts"
 import { openPortal } from "./portal/server.ts"
@@ -22,7 +23,7 @@ export class DemoFailed extends Data.TaggedError("DemoFailed")<{ readonly messag
   override readonly [Runtime.errorReported] = false
 }
 
-type Engine = Intake | Outlet | Journal | Dispatch
+type Engine = Intake | Outlet | Parked | Journal | Dispatch
 
 /** How long the demo waits for the next answer before it says that the rest is lost. */
 const patience = "30 seconds"

@@ -144,14 +144,27 @@ const asker = (over: Partial<Asker> & { readonly method?: string; readonly user?
   },
   isRead: over.isRead ?? true,
   queue: over.queue ?? "in",
-  line: over.line,
+  place: over.place,
+  mayRest: over.mayRest ?? (() => false),
+  crowds: over.crowds ?? (() => false),
   isLost: over.isLost ?? (() => false)
 })
 
+/** Asks as the bridge does: with a place in a line, which it leaves when its outcome is known. */
+const inLine = ({ dispatch }: Stage, line: string, over: Parameters<typeof asker>[0] = {}) =>
+  Effect.suspend(() => {
+    const place = dispatch.lines.join(line)
+    return Effect.ensuring(
+      dispatch.ask(asker({ ...over, place })),
+      Effect.sync(() => dispatch.lines.leave(place))
+    )
+  })
+
 const write = () => asker({ method: "crm.deal.add", isRead: false })
 
-const attemptsOf = (reply: Reply) => (reply._tag === "Sent" ? reply.attempts : reply.reason)
-const tagOf = (reply: Reply) => (reply._tag === "Sent" ? reply.outcome._tag : reply.reason)
+const attemptsOf = (reply: Reply) => (reply._tag === "Sent" ? reply.attempts : reply)
+const tagOf = (reply: Reply) =>
+  reply._tag === "Sent" ? reply.outcome._tag : reply._tag === "NotSent" ? reply.reason : reply._tag
 
 effect("no more calls are in flight than configured, and each one that ends makes room", () =>
   onStage((stage) =>
@@ -435,7 +448,7 @@ effect("requests of one line are executed one after another, at most one of them
       for (const line of ["a", "a", "b", "a", "b", "c"]) {
         yield* Effect.forkChild(
           Effect.andThen(
-            stage.dispatch.ask(asker({ line })),
+            inLine(stage, line),
             Effect.sync(() => order.push(line))
           )
         )
@@ -459,8 +472,8 @@ effect("requests of one line are executed one after another, at most one of them
 effect("a line waits for its first while that one is repeated", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      yield* Effect.forkChild(stage.dispatch.ask(asker({ line: "a", method: "crm.deal.get" })))
-      yield* Effect.forkChild(stage.dispatch.ask(asker({ line: "a", method: "crm.deal.list" })))
+      yield* Effect.forkChild(inLine(stage, "a", { method: "crm.deal.get" }))
+      yield* Effect.forkChild(inLine(stage, "a", { method: "crm.deal.list" }))
       const first = yield* stage.next
       yield* first.end(broken)
       yield* TestClock.adjust("500 millis")

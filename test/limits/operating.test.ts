@@ -4,10 +4,10 @@ import { type OperatingRun, underOperating } from "../../bench/limits/operating.
 import { live } from "../effect.ts"
 import { expectMet, figure } from "./met.ts"
 
-// Short forms of `bun bench/limits.ts operating`, with ten buckets of half a second. The portal tells what a batch took when
+// Short forms of `bun bench/limits.ts operating`, with ten buckets of 0.3 s. The portal tells what a batch took when
 // it ends, after 3 s here: for a method to be closed there has to be more than may leave in the meantime.
 
-const common = { heavy: 110, light: 2, bucket: 500, within: { light: Infinity, heavy: 4 } }
+const common = { heavy: 110, light: 2, bucket: 300, within: { light: Infinity, heavy: 4 } }
 
 const operating = (name: string, run: OperatingRun) =>
   live(

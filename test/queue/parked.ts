@@ -6,7 +6,7 @@ import { until as become } from "../../src/queue/kept.ts"
 import { Parked } from "../../src/queue/parked.ts"
 import { rawOf } from "../../src/queue/raw.ts"
 import { Topology } from "../../src/queue/topology.ts"
-import type { Parkable } from "../../src/queue/walk.ts"
+import type { Delivery } from "../../src/queue/intake.ts"
 import { Settings } from "../../src/settings.ts"
 import { onLink } from "../rig/producer.ts"
 
@@ -55,7 +55,7 @@ export const isReady = (parking: Parking) =>
   )
 
 /** A delivery as the intake would give it, of a message that never was in a queue. */
-export const delivery = (body: string, options: Options.Publish = {}): Parkable & { acked: boolean } => {
+export const delivery = (body: string, options: Options.Publish = {}): Delivery & { acked: boolean } => {
   const properties = {
     contentType: undefined,
     contentEncoding: undefined,
@@ -78,6 +78,7 @@ export const delivery = (body: string, options: Options.Publish = {}): Parkable 
     incoming: rawOf({ content: Buffer.from(body), fields, properties }),
     queue: queueIn,
     isLost: () => false,
+    crowds: () => true,
     acked: false,
     ack: () => {
       made.acked = true

@@ -1,0 +1,86 @@
+/** A place in a line: requests of one line are executed one after another. */
+export interface Place {
+  readonly line: string
+  /** The ticket of one that was to be parked: a later one of its line has a higher one. */
+  ticket: number | undefined
+  /** It lies in the queue of parked requests. */
+  resting: boolean
+}
+
+/** Who stands where in which line. A place is taken when a request arrives, and left when its outcome is known. */
+export class Lines {
+  private readonly lines = new Map<string, Array<Place>>()
+  private readonly changed: () => void
+
+  /** `changed` is told when it may be another's turn, or another's to rest. */
+  constructor(changed: () => void) {
+    this.changed = changed
+  }
+
+  /** The last place of a line. */
+  join(line: string): Place {
+    const place = { line, ticket: undefined, resting: false }
+    this.of(line).push(place)
+    return place
+  }
+
+  /** The place of a parked request by its ticket; one that is met for the first time gets its place among the others. */
+  find(line: string, ticket: number): Place {
+    const places = this.of(line)
+    const known = places.find((place) => place.ticket === ticket)
+    if (known !== undefined) return known
+    const place = { line, ticket, resting: false }
+    const later = places.findIndex((other) => other.ticket === undefined || other.ticket > ticket)
+    places.splice(later < 0 ? places.length : later, 0, place)
+    return place
+  }
+
+  rest(place: Place): void {
+    place.resting = true
+    this.changed()
+  }
+
+  leave(place: Place): void {
+    const others = this.of(place.line).filter((other) => other !== place)
+    if (others.length === 0) this.lines.delete(place.line)
+    else {
+      this.lines.set(place.line, others)
+      this.changed()
+    }
+  }
+
+  isFirst(place: Place): boolean {
+    return this.lines.get(place.line)?.[0] === place
+  }
+
+  /** One before it rests. */
+  isBehindResting(place: Place): boolean {
+    for (const before of this.lines.get(place.line) ?? []) {
+      if (before === place) return false
+      if (before.resting) return true
+    }
+    return false
+  }
+
+  /** All before it rest, so it has to follow them. Not before all do, or it might get there ahead of one of them. */
+  mustRest(place: Place): boolean {
+    for (const before of this.lines.get(place.line) ?? []) {
+      if (before === place) return !this.isFirst(place)
+      if (!before.resting) return false
+    }
+    return false
+  }
+
+  /** All that rest. */
+  get resting(): ReadonlyArray<Place> {
+    return [...this.lines.values()].flat().filter(({ resting }) => resting)
+  }
+
+  private of(line: string): Array<Place> {
+    const known = this.lines.get(line)
+    if (known !== undefined) return known
+    const places: Array<Place> = []
+    this.lines.set(line, places)
+    return places
+  }
+}
