@@ -29,6 +29,9 @@ export const bridge = Effect.gen(function* () {
   const start = yield* FiberSet.runtime(journeys)<never>()
   const parking = yield* openParking((delivery) => void start(total(delivery)))
 
+  /** The places of requests that are being asked, by their identity. */
+  const asking = new Map<string, Place>()
+
   /** One request, from the queue to the queue. */
   const journey = Effect.fnUntraced(function* (arrival: Arrival): Effect.fn.Return<void> {
     const { request, delivery, place } = arrival
@@ -48,12 +51,15 @@ export const bridge = Effect.gen(function* () {
 
   /** The answer to a request: remembered, awaited from a twin that is under way, or asked for. */
   const answerTo = Effect.fnUntraced(function* (arrival: Arrival) {
-    const { request, delivery } = arrival
+    const { request, delivery, place } = arrival
     while (!delivery.isLost()) {
       const known = yield* journal.recall(request)
       if (known._tag === "Fresh") return yield* ask(arrival)
       if (known._tag === "Answered")
         return known.confirmed ? { ...known.answer, replayed: true as const } : known.answer
+      // Its twin may have come later, as when a broker that was killed brings again what was parked: it must not wait for us.
+      const twin = asking.get(request.id)
+      if (twin !== undefined && place !== undefined) dispatch.lines.advance(twin, place)
       const answer = yield* known.answer
       if (answer !== undefined) return answer
     }
@@ -61,6 +67,7 @@ export const bridge = Effect.gen(function* () {
   })
 
   const ask = Effect.fnUntraced(function* ({ request, delivery, place }: Arrival) {
+    if (place !== undefined) asking.set(request.id, place)
     const reply = yield* dispatch.ask({
       request,
       isRead: isReading(request),
@@ -70,6 +77,7 @@ export const bridge = Effect.gen(function* () {
       crowds: delivery.crowds,
       isLost: delivery.isLost
     })
+    asking.delete(request.id)
     if (reply._tag !== "Sent") {
       yield* journal.withdraw(request)
       return reply._tag === "Closed" ? reply : undefined

@@ -49,6 +49,17 @@ export class Lines {
     }
   }
 
+  /** Moves a place forward, to stand right before another of its line. */
+  advance(place: Place, before: Place): void {
+    const places = this.of(place.line)
+    const from = places.indexOf(place)
+    const to = places.indexOf(before)
+    if (to < 0 || from <= to) return
+    places.splice(from, 1)
+    places.splice(to, 0, place)
+    this.changed()
+  }
+
   isFirst(place: Place): boolean {
     return this.lines.get(place.line)?.[0] === place
   }

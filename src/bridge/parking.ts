@@ -161,8 +161,15 @@ export const openParking = Effect.fnUntraced(function* (start: (delivery: Parked
     if (unfinished && 2 * fetched <= prefetch) fetchAt(now() + afterFailure)
   })
 
-  const looking = <A>(ref: SubscriptionRef.SubscriptionRef<A>) =>
-    Stream.runForEach(SubscriptionRef.changes(ref), () => dispatch.look)
+  const dropLost = Stream.runForEach(SubscriptionRef.changes(parked.losses), () => dispatch.look)
+
+  /** What was fetched has come back with a lost channel, and others may rest again. */
+  const followState = Stream.runForEach(SubscriptionRef.changes(parked.state), () =>
+    Effect.andThen(
+      Effect.sync(() => fetchAt(now())),
+      dispatch.look
+    )
+  )
 
   return {
     placeOf,
@@ -170,7 +177,7 @@ export const openParking = Effect.fnUntraced(function* (start: (delivery: Parked
     rest,
     leave,
     /** Runs until it is interrupted. */
-    run: Effect.raceAllFirst([Effect.forever(fetch), looking(parked.losses), looking(parked.state)]),
+    run: Effect.raceAllFirst([Effect.forever(fetch), dropLost, followState]),
     /** Waits until new requests may be taken: what rests from before is known, or there is nowhere to rest. */
     ready: Effect.raceFirst(
       until(learned, (yes) => yes),

@@ -21,6 +21,8 @@ interface Use {
   readonly span: number
   /** No call before this time: the portal has closed the method. */
   readonly closedUntil: number
+  /** How long it was waited for blindly the last time, in milliseconds; 0 once it has answered. */
+  readonly blind: number
 }
 
 /** What an answer says of its method: `operating`, and `operating_reset_at` less its own `finish`, both in seconds. */
@@ -33,15 +35,19 @@ export interface TimeSpent {
 
 export const nothingUsed: Operating = { uses: new Map(), limit: undefined }
 
-/** Step of waiting for a closed method whose reset is not known, in milliseconds: a bucket, as documented. */
-const blindStep = 60_000
+/**
+ * Waits for a closed method of which nothing is known, in milliseconds, as after a restart: it may have been closed for
+ * long. Each is twice as long as the one before, up to a bucket, as documented.
+ */
+const firstBlind = 2_000
+const longestBlind = 60_000
 const buckets = 10
 /** A reset is waited out this much longer: it is told in whole seconds. */
 const afterReset = 1_000
 /** The part of the known limit that is used: a call that crosses it still runs, the next one is refused. */
 const safe = 0.98
 
-const fresh: Use = { sum: 0, cost: 0, resetAt: undefined, span: 0, closedUntil: 0 }
+const fresh: Use = { sum: 0, cost: 0, resetAt: undefined, span: 0, closedUntil: 0, blind: 0 }
 
 /** Methods that are remembered without need: custom ones may have any name. */
 const manyUses = 100
@@ -64,16 +70,20 @@ export const spent = (operating: Operating, now: number, method: string, time: T
   const span = Math.max(known.span, time.resetIn ?? 0)
   // A sum above the limit that was not refused shows that the limit is higher.
   const limit = operating.limit === undefined ? undefined : Math.max(operating.limit, known.sum)
-  return { ...withUse(operating, now, method, { ...known, sum: time.sum, cost, resetAt, span }), limit }
+  return { ...withUse(operating, now, method, { ...known, sum: time.sum, cost, resetAt, span, blind: 0 }), limit }
 }
 
-/** Learns from OPERATION_TIME_LIMIT: the method is closed until its next reset, or for a bucket where none is known. */
+/** Learns from OPERATION_TIME_LIMIT: the method is closed until its next reset, or for a while where none is known. */
 export const exceeded = (operating: Operating, now: number, method: string): Operating => {
   const known = operating.uses.get(method) ?? fresh
-  const aBucket = known.span === 0 ? blindStep : (known.span * 1_000) / buckets
+  // Those that were in flight together are refused together, and teach the same once.
+  if (now < known.closedUntil) return operating
+  const blind = known.span > 0 ? 0 : Math.min(longestBlind, known.blind * 2 || firstBlind)
+  const step = known.span > 0 ? (known.span * 1_000) / buckets : blind
   const reset = known.resetAt === undefined ? now : known.resetAt + afterReset
   const limit = known.sum === 0 ? operating.limit : Math.min(operating.limit ?? Infinity, known.sum)
-  return { ...withUse(operating, now, method, { ...known, closedUntil: reset > now ? reset : now + aBucket }), limit }
+  const closedUntil = reset > now ? reset : now + step
+  return { ...withUse(operating, now, method, { ...known, closedUntil, blind }), limit }
 }
 
 /** How many calls of a method may go beside `underWay` of its kind, and when to look again if none may. */

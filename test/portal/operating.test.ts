@@ -22,8 +22,17 @@ test("closed again after its reset, it waits for one bucket more, a tenth of the
   expect(allowance(closed, 40_000, method, 0)).toEqual({ calls: 0, until: 43_000 })
 })
 
-test("closed without a word of its time, it waits for a minute", () => {
-  expect(allowance(exceeded(nothingUsed, 1_000, method), 1_000, method, 0)).toEqual({ calls: 0, until: 61_000 })
+test("closed without a word of its time, it waits longer each time, for a minute at most", () => {
+  let closed = nothingUsed
+  let now = 1_000
+  const waits: Array<number> = []
+  while (waits.length < 8) {
+    closed = exceeded(exceeded(closed, now, method), now + 1, method)
+    const { until = 0 } = allowance(closed, now, method, 0)
+    waits.push((until - now) / 1_000)
+    now = until
+  }
+  expect(waits).toEqual([2, 4, 8, 16, 32, 60, 60, 60])
 })
 
 test("near the sum at which it was closed once, only as many calls go as fit", () => {
