@@ -203,6 +203,11 @@ export interface Handle {
   /** By field, as the request has them; `beside` is empty where it has none. */
   readonly values: Readonly<Record<string, string | number>>
   readonly shared: Readonly<Record<string, unknown>>
+  /**
+   * What tells its row from others of the same name: `unique`, the name is the request's own identity, or a code of which
+   * the portal has no second; `time`, when it was made; `nothing`, the request itself sets that time.
+   */
+  readonly told: "unique" | "time" | "nothing"
 }
 
 type Fields = Readonly<Record<string, unknown>>
@@ -222,6 +227,9 @@ const nameIn = (value: unknown): string | number | undefined => {
   if (typeof value === "number") return Number.isSafeInteger(value) && value > 0 ? value : undefined
   return typeof value === "string" && value.length <= longest && plain.test(value) ? value : undefined
 }
+
+/** The same field in either spelling: `ORIGIN_ID` and `originId`. */
+export const spelled = (key: string): string => key.replaceAll("_", "").toLowerCase()
 
 const isEmpty = (value: unknown) => value === undefined || value === null || value === "" || value === false
 
@@ -246,8 +254,17 @@ const typeOf = (parameters: Fields): number => {
 const isFor = ({ types }: Finder, parameters: Fields): boolean =>
   types === undefined || types.some(([first, last]) => typeOf(parameters) >= first && typeOf(parameters) <= last)
 
-/** The name that a request gives to what it creates; undefined if it gives none that can be looked for. Total. */
-export const handleOf = (finder: Finder, parameters: unknown): Handle | undefined => {
+/** What tells rows of one name from each other. */
+const toldBy = ({ made, stamp }: Finder, place: Fields, id: string): Handle["told"] => {
+  if (made === undefined || (stamp !== undefined && own(place, stamp) === id)) return "unique"
+  return Object.keys(place).some((key) => spelled(key) === spelled(made)) ? "nothing" : "time"
+}
+
+/**
+ * The name that a request gives to what it creates; undefined if it gives none that can be looked for. `id`: the request's
+ * identity, which is what a stamp names it by. Total.
+ */
+export const handleOf = (finder: Finder, parameters: unknown, id: string): Handle | undefined => {
   if (!isMap(parameters) || !isFor(finder, parameters)) return undefined
   const place = placeOf(finder, parameters)
   if (place === undefined) return undefined
@@ -268,7 +285,7 @@ export const handleOf = (finder: Finder, parameters: unknown): Handle | undefine
     const value = own(parameters, name)
     if (typeof value === "string" || typeof value === "number") shared[name] = value
   }
-  return { finder, values, shared }
+  return { finder, values, shared, told: toldBy(finder, place, id) }
 }
 
 /** The finder that stamps a request: it has a field for a name. */
@@ -413,7 +430,9 @@ const iso = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)$/
 
 type Age = "ours" | "older" | "unsure"
 
-const ageOf = (made: unknown, ahead: number, times: Times): Age => {
+const ageOf = ({ finder, told }: Handle, row: Fields, ahead: number, times: Times): Age => {
+  if (told === "unique") return "ours"
+  const made = told === "time" && finder.made !== undefined ? own(row, finder.made) : undefined
   const at = typeof made === "string" && iso.test(made) ? Date.parse(made) - ahead : Number.NaN
   if (Number.isNaN(at)) return "unsure"
   if (at < times.firstSent - surelyOlder) return "older"
@@ -435,8 +454,8 @@ export const readFinding = (handle: Handle, body: Uint8Array, times: Times): Fin
   const like: Record<Likeness, Array<Row>> = { same: [], alike: [], other: [] }
   for (const row of answer.rows) like[likeness(handle, row.fields)].push(row)
   const aged: Record<Age, Array<Row>> = { ours: [], older: [], unsure: [] }
-  for (const row of like.same)
-    aged[finder.made === undefined ? "ours" : ageOf(own(row.fields, finder.made), ahead, times)].push(row)
+  const age = ({ fields }: Row) => ageOf(handle, fields, ahead, times)
+  for (const row of like.same) aged[age(row)].push(row)
   const [mine, ...twins] = aged.ours
   if (twins.length > 0 || (mine !== undefined && aged.unsure.length > 0)) {
     return unclear(`more than one has this name: ${ids(finder, [...aged.ours, ...aged.unsure])}`)
@@ -449,17 +468,15 @@ export const readFinding = (handle: Handle, body: Uint8Array, times: Times): Fin
   }
   if (aged.unsure.length > 0) return unclear(`what has this name was made at another time: ${ids(finder, aged.unsure)}`)
   if (like.other.length > 0) return unclear(`${finder.list} does not look at this name`)
-  if (like.alike.length > 0 && !hasOtherSource(handle, like.alike))
+  if (!like.alike.every((row) => hasOtherSource(handle, row) && age(row) === "older"))
     return unclear(`what was found is written another way: ${ids(finder, like.alike)}`)
   if (answer.rows.length >= page) return unclear("there are too many of this name")
   return { _tag: "Missing" }
 }
 
-/** Rows of the same name from other sources, where the request names no source: they are no answer, and no contradiction. */
-const hasOtherSource = ({ finder, values }: Handle, rows: ReadonlyArray<Row>) => {
-  const { beside } = finder
-  return beside !== undefined && values[beside] === "" && rows.every(({ fields }) => textOf(own(fields, beside)) !== "")
-}
+/** True for a row that names a source where the request names none: another's, unless the portal itself wrote it there. */
+const hasOtherSource = ({ finder, values }: Handle, { fields }: Row): boolean =>
+  finder.beside !== undefined && values[finder.beside] === "" && textOf(own(fields, finder.beside)) !== ""
 
 const ids = (finder: Finder, rows: ReadonlyArray<Row>) =>
   rows

@@ -73,34 +73,36 @@ const isGiven = (parameters: unknown, name: string): boolean => {
   return (typeof value === "string" && value !== "" && value !== "0") || (typeof value === "number" && value !== 0)
 }
 
-const lookUp = (finder: Finder, parameters: unknown): Remedy => {
-  const handle = handleOf(finder, parameters)
+const lookUp = (finder: Finder, parameters: unknown, id: string): Remedy => {
+  const handle = handleOf(finder, parameters, id)
   return handle === undefined ? tell : { _tag: "LookUp", handle }
 }
 
-const ownRemedy = ({ remedy }: OwnRemedy, parameters: unknown): Remedy => {
+const ownRemedy = ({ remedy }: OwnRemedy, parameters: unknown, id: string): Remedy => {
   if (remedy === "tell") return tell
-  return remedy === "again" ? again : lookUp(ownFinder(remedy), parameters)
+  return remedy === "again" ? again : lookUp(ownFinder(remedy), parameters, id)
 }
 
 /** What a user's table and ours say of a write. `third`: it goes to `/rest/api/`. Pure and total. */
 export const remedyFor = (
-  request: Pick<Request, "method" | "parameters" | "messageId">,
+  request: Pick<Request, "id" | "method" | "parameters" | "messageId">,
   own: ReadonlyArray<OwnRemedy>,
   third: boolean
 ): Remedy => {
-  const { method, parameters, messageId } = request
+  const { id, method, parameters, messageId } = request
   const name = nameOf(method)
   const entry = own.find((entry) => covers(entry.method, name))
   // Lists of the third version take another kind of filter, and its writes have their key.
-  if (entry !== undefined && !(third && typeof entry.remedy === "object")) return ownRemedy(entry, parameters)
+  if (entry !== undefined && !(third && typeof entry.remedy === "object")) return ownRemedy(entry, parameters, id)
   if (name === "batch") return tell
   if (third) {
     if (converges(method, parameters)) return again
     return messageId === undefined ? tell : { _tag: "Again", by: "key", within: keyIsKnown }
   }
-  const finder = finders.find((finder) => finder.method === name && handleOf(finder, parameters) !== undefined)
-  if (finder !== undefined) return lookUp(finder, parameters)
+  for (const finder of finders) {
+    const handle = finder.method === name ? handleOf(finder, parameters, id) : undefined
+    if (handle !== undefined) return { _tag: "LookUp", handle }
+  }
   const repeat = repeats.find((repeat) => repeat.method === name && isGiven(parameters, repeat.parameter))
   if (repeat !== undefined) return { _tag: "Again", by: "converging", within: repeat.within }
   return converges(method, parameters) ? again : tell
@@ -147,6 +149,13 @@ const aboutTheAsker =
   /^(?:ACCESS_DENIED|insufficient_scope|user_access_error|allowed_only_intranet_user|WRONG_AUTH_TYPE|WRONG_LICENSE|METHOD_CONFIRM_\w+|ERROR_METHOD_NOT_FOUND|1048582|BITRIX_REST_V3_EXCEPTION_(?:ACCESSDENIED|INSUFFICIENTSCOPE|METHODNOTFOUND|IDEMPOTENCYKEYREUSED|INVALIDIDEMPOTENCYKEY)EXCEPTION|B24RMQ_\w+)$/
 const deniedText = /denied|no access|доступ|запрещ/i
 
+/** A code of which there is no second is taken: by the first sending, or before it. */
+const takenCodes = new Set(["ERROR_ELEMENT_ALREADY_EXISTS", "200600000000"])
+const takenText = /already exist|уже существует/i
+
+/** Whatever is there, such an id names nothing: crm-deal-delete.md and others. */
+const badId = /\bis not defined\b|\binvalid\b/i
+
 /**
  * What the refusal of a repeat says of the first sending, which may have been executed. `gone`: a delete finds nothing, so
  * it is done; the value is the body of its answer. `refused`: the method itself refuses these parameters, and did so the
@@ -159,7 +168,8 @@ export const meaningOf = (
   const name = nameOf(method)
   const text = textOf(body)
   if (alarm !== undefined || status === 401 || aboutTheAsker.test(code) || deniedText.test(text)) return "open"
-  if (!name.endsWith(".delete")) return "refused"
+  if (takenCodes.has(code) || takenText.test(text)) return "open"
+  if (!name.endsWith(".delete") || badId.test(text)) return "refused"
   if (goneCodes.has(code)) {
     return { gone: Buffer.from(code.startsWith("BITRIX_REST_V3") ? `{"result":{"result":true}}` : resultTrue(name)) }
   }

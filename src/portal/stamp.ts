@@ -1,13 +1,10 @@
 import type { Request } from "../message/request.ts"
-import { stamperFor } from "./handles.ts"
+import { spelled, stamperFor } from "./handles.ts"
 import { Cursor } from "./json.ts"
 import { nameOf } from "./methods.ts"
 
 /** What the bridge calls itself where a source of data is named. */
 const source = "b24rmq"
-
-/** The same field in either spelling: `ORIGIN_ID` and `originId`. */
-const spelled = (key: string) => key.replaceAll("_", "").toLowerCase()
 
 const openMap = 0x7b
 
