@@ -131,7 +131,8 @@ export const finders: ReadonlyArray<Finder> = [
     id: "ID",
     made: "DATE_CREATE",
     answers: "id",
-    source: "crm/requisites/bank-detail/crm-requisite-bank-detail-add.md, crm-requisite-bank-detail-list.md"
+    source:
+      "crm/requisites/bank-detail/crm-requisite-bank-detail-add.md, crm-requisite-bank-detail-list.md, crm-requisite-bank-detail-fields.md"
   },
   {
     // A second one is refused: "The specified status ID already exists."

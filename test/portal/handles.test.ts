@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test"
 import fc from "fast-check"
+import { commandOf } from "../../src/portal/batch.ts"
 import {
   type Finding,
   finders,
@@ -65,6 +66,24 @@ test("what a list is asked", () => {
     ELEMENT_CODE: "e"
   })
   expect(named(deal)).toBe("ORIGIN_ID m-1, ORIGINATOR_ID shop")
+})
+
+test("look-ups may travel in a batch", () => {
+  const fields = {
+    ORIGIN_ID: "m-1",
+    originId: "я",
+    xmlId: 5,
+    XML_ID: "x",
+    ENTITY_ID: "SOURCE",
+    STATUS_ID: "F",
+    code: 7
+  }
+  for (const finder of finders) {
+    const entityTypeId = finder.types?.[0]?.[0] ?? 2
+    const found = handleOf(finder, { entityTypeId, IBLOCK_ID: 47, ELEMENT_CODE: "e", fields }, "id")
+    if (found === undefined) throw new Error(finder.method)
+    expect([finder.list, commandOf(finder.list, questionFor(found))]).toEqual([finder.list, expect.any(String)])
+  }
 })
 
 describe("what its answer proves", () => {
