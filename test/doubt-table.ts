@@ -15,7 +15,7 @@ const words = {
     types: "entity type",
     above: "and above",
     beside: "with",
-    repeats: ["Method", "With the parameter", "Until", "Page"],
+    repeats: ["Method", "With the parameters", "Until", "Page"],
     minutes: "minutes after the first time",
     always: "always"
   },
@@ -25,7 +25,7 @@ const words = {
     types: "тип сущности",
     above: "и больше",
     beside: "вместе с",
-    repeats: ["Метод", "С параметром", "До", "Страница"],
+    repeats: ["Метод", "С параметрами", "До", "Страница"],
     minutes: "минут после первого раза",
     always: "всегда"
   }
@@ -66,9 +66,9 @@ const repeatsTable = (language: Language) => {
   const { repeats: titles, minutes, always } = words[language]
   return table(
     titles,
-    repeats.map(({ method, parameter, within, source }) => [
+    repeats.map(({ method, parameters, within, source }) => [
       code(method),
-      code(parameter),
+      parameters.map(code).join(", "),
       within === undefined ? always : `${Duration.toMinutes(within)} ${minutes}`,
       source
     ])

@@ -11,8 +11,10 @@ export interface Doubt {
   /** As it was sent, with its stamp if it had one. */
   readonly request: Request
   readonly remedy: Remedy
-  /** When it was sent first, in milliseconds since 1970. */
+  /** When it was sent first, in milliseconds since 1970: keys are remembered from then on. */
   readonly sentAt: number
+  /** When it was sent last: later, if it was in doubt before and sent once more. */
+  readonly lastSentAt: number
   /** Found in the journal by another process than the one that sent it: how long ago that was, two clocks may dispute. */
   readonly inherited: boolean
   /** How often it was sent. */
@@ -31,12 +33,12 @@ export type Ask = (request: Request, isRead: boolean) => Effect.Effect<Reply>
  * process sent it. Whatever follows on the same entity waits for it, too: a late first update must not overwrite the second.
  */
 export const ended = (
-  doubt: Pick<Doubt, "sentAt" | "inherited">,
+  doubt: Pick<Doubt, "lastSentAt" | "inherited">,
   portalLimit: Duration.Duration
 ): Effect.Effect<void> =>
   Effect.flatMap(Clock.currentTimeMillis, (now) => {
     const limit = Duration.toMillis(portalLimit)
-    const left = doubt.inherited ? limit : Math.min(limit, doubt.sentAt + limit - now)
+    const left = doubt.inherited ? limit : Math.min(limit, doubt.lastSentAt + limit - now)
     return left > 0 ? Effect.sleep(left) : Effect.void
   })
 
@@ -57,7 +59,7 @@ export const resolve = Effect.fnUntraced(function* (
   if (remedy._tag === "Tell") return told(doubt, "")
   yield* ended(doubt, portalLimit)
   let { attempts } = doubt
-  let lastEnd = sentAt + Duration.toMillis(portalLimit)
+  let lastEnd = doubt.lastSentAt + Duration.toMillis(portalLimit)
   for (let repeats = 0; ; repeats++) {
     if (remedy._tag === "LookUp") {
       const found = yield* lookUp(request, remedy.handle, { firstSent: sentAt, lastEnd }, ask)

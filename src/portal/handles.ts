@@ -66,7 +66,8 @@ const item = (types: Finder["types"], names: Pick<Finder, "names" | "beside" | "
   ...names,
   list: "crm.item.list",
   asks: "equal",
-  shared: ["entityTypeId"],
+  // The second one chooses how own fields are spelled, in the answer of either method.
+  shared: ["entityTypeId", "useOriginalUfNames"],
   extra: { select: ["*"], order: { id: "DESC" }, start: -1 },
   rows: { under: "items" },
   id: "id",

@@ -20,10 +20,10 @@ export type Remedy =
 const tell: Remedy = { _tag: "Tell" }
 const again: Remedy = { _tag: "Again", by: "converging", within: undefined }
 
-/** A method that may be repeated where a parameter makes the repeat the same thing. */
+/** A method that may be repeated where parameters make the repeat the same thing: all of them have to be given. */
 export interface Repeat {
   readonly method: string
-  readonly parameter: string
+  readonly parameters: ReadonlyArray<string>
   /** How long after the first time the portal knows it. */
   readonly within: Duration.Duration | undefined
   readonly source: string
@@ -38,20 +38,21 @@ export const repeats: ReadonlyArray<Repeat> = [
   {
     // "Bitrix24 may return an existing CALL_ID instead of creating a new registration."
     method: "telephony.externalcall.register",
-    parameter: "EXTERNAL_CALL_ID",
+    parameters: ["EXTERNAL_CALL_ID"],
     within: Duration.subtract(halfAnHour, margin),
     source: "telephony/telephony-external-call-register.md"
   },
   {
-    // "When adding a notification with an existing tag, other notifications will be removed."
+    // "When adding a notification with an existing tag, other notifications will be removed." Of a webhook the tag counts
+    // only beside a CLIENT_ID.
     method: "im.notify.system.add",
-    parameter: "TAG",
+    parameters: ["TAG", "CLIENT_ID"],
     within: undefined,
     source: "chats/notifications/im-notify-system-add.md"
   },
   {
     method: "im.notify.personal.add",
-    parameter: "TAG",
+    parameters: ["TAG", "CLIENT_ID"],
     within: undefined,
     source: "chats/notifications/im-notify-personal-add.md"
   }
@@ -103,7 +104,9 @@ export const remedyFor = (
     const handle = finder.method === name ? handleOf(finder, parameters, id) : undefined
     if (handle !== undefined) return { _tag: "LookUp", handle }
   }
-  const repeat = repeats.find((repeat) => repeat.method === name && isGiven(parameters, repeat.parameter))
+  const repeat = repeats.find(
+    (repeat) => repeat.method === name && repeat.parameters.every((key) => isGiven(parameters, key))
+  )
   if (repeat !== undefined) return { _tag: "Again", by: "converging", within: repeat.within }
   return converges(method, parameters) ? again : tell
 }

@@ -99,6 +99,7 @@ const resolved = Effect.fnUntraced(function* (scene: Scene, write: Write, faults
     request,
     remedy: remedyFor(request, own, third),
     sentAt,
+    lastSentAt: sentAt,
     inherited: false,
     attempts: 1,
     reason: first.outcome.reason,
@@ -238,14 +239,14 @@ describe("what may be repeated", () => {
     { method: "telephony.externalcall.register", params: call, table: "externalcall", rows: 1, result: {} },
     {
       method: "im.notify.system.add",
-      params: { USER_ID: 1, MESSAGE: "a", TAG: "t-1" },
+      params: { USER_ID: 1, MESSAGE: "a", TAG: "t-1", CLIENT_ID: "shop" },
       table: "notification",
       rows: 1,
       result: expect.any(Number)
     },
     {
       method: "im.notify.personal.add",
-      params: { USER_ID: 1, MESSAGE: "a", TAG: "t-1" },
+      params: { USER_ID: 1, MESSAGE: "a", TAG: "t-1", CLIENT_ID: "shop" },
       table: "notification",
       rows: 1,
       result: expect.any(Number)
@@ -359,7 +360,7 @@ describe("what nothing proves", () => {
       method: "crm.timeline.comment.add",
       params: { fields: { ENTITY_ID: 1, ENTITY_TYPE: "deal", COMMENT: "a" } }
     },
-    { method: "im.notify.system.add", params: { USER_ID: 1, MESSAGE: "a" } },
+    { method: "im.notify.system.add", params: { USER_ID: 1, MESSAGE: "a", TAG: "t-1" } },
     { method: "tasks.task.add", params: { fields: { TITLE: "a", XML_ID: "m-1" } } },
     { method: "task.commentitem.add", params: [1, { POST_MESSAGE: "a" }] },
     { method: "crm.deal.add", params: { fields: { TITLE: "a" } } },

@@ -32,6 +32,7 @@ const doubtOf = (request: Request, more: Partial<Doubt> = {}, third = false): Do
   request,
   remedy: remedyFor(request, [], third),
   sentAt: 0,
+  lastSentAt: more.sentAt ?? 0,
   inherited: false,
   attempts: 1,
   reason: "ECONNRESET",

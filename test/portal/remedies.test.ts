@@ -176,8 +176,9 @@ test("a telephone call and a key are known for a time only", () => {
     found._tag === "Again" && found.within ? Duration.toMinutes(found.within) : undefined
   expect(within(remedy("telephony.externalCall.register", { EXTERNAL_CALL_ID: "1" }))).toBe(25)
   expect(within(remedy("tasks.task.add", {}, { third: true }))).toBe(23 * 60)
-  expect(within(remedy("im.notify.system.add", { TAG: "a" }))).toBeUndefined()
-  expect(remedy("im.notify.system.add", { TAG: "" })._tag).toBe("Tell")
+  expect(within(remedy("im.notify.system.add", { TAG: "a", CLIENT_ID: 5 }))).toBeUndefined()
+  for (const parameters of [{ TAG: "a" }, { TAG: "", CLIENT_ID: "b" }, { TAG: "a", CLIENT_ID: 0 }, ["a"]])
+    expect(remedy("im.notify.system.add", parameters)._tag).toBe("Tell")
 })
 
 test("a key is printable ASCII of at most 255 characters, and of named requests only", () => {
