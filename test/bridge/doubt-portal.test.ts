@@ -567,6 +567,18 @@ describe("the third version", () => {
       expect([answer.outcome, answer.resolved, bodyOf(answer)]).toEqual(["done", "gone", { result: { result: true } }])
     })
   )
+  onPortal("a key travels as a header, and only where there is one", (portal) =>
+    Effect.gen(function* () {
+      const keyIn: Parameters<Portal["define"]>[1] = ({ request }) => request.headers.get("idempotency-key") ?? "none"
+      portal.define("erp.order.push", keyIn)
+      const client = yield* Effect.provide(Client, clientOf({ portal }))
+      const said = (key: string | undefined) =>
+        Effect.map(client.call({ ...requestOf({ method: "erp.order.push", params: {} }), key }), (outcome) =>
+          outcome._tag === "Done" ? JSON.parse(Buffer.from(outcome.body).toString()).result : outcome._tag
+        )
+      expect([yield* said("b24rmq-A_-z"), yield* said(undefined)]).toEqual(["b24rmq-A_-z", "none"])
+    })
+  )
   onPortal("a nameless request and a batch have no key, and are told", (portal) =>
     Effect.gen(function* () {
       for (const write of [

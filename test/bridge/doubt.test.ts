@@ -110,6 +110,18 @@ effect("a repeat that is in doubt itself waits anew", () =>
   })
 )
 
+effect("a doubt that was sent once more before a restart: what either sending made is found", () =>
+  Effect.gen(function* () {
+    yield* TestClock.adjust("1 hour")
+    const twice = { sentAt: 0, lastSentAt: 3_000_000, inherited: true }
+    for (const made of ["1970-01-01T00:00:30Z", "1970-01-01T00:50:30Z"]) {
+      const rows = [{ ID: "5", ORIGIN_ID: "m-1", DATE_CREATE: made }]
+      const { answer, asked } = yield* resolving(doubtOf(deal, twice), sent(done({ result: rows })))
+      expect([answer?.resolved, asked.length]).toEqual(["found", 1])
+    }
+  })
+)
+
 effect("what nothing proves is told at once; what follows it waits all the same", () =>
   Effect.gen(function* () {
     const doubt = doubtOf(comment, { sentAt: Date.parse("2026-09-21T14:13:20.7Z"), packed: true, status: 502 })
