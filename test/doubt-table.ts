@@ -1,7 +1,7 @@
 import { Duration } from "effect"
 import { readFileSync, writeFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
-import { type Finder, finders } from "../src/portal/handles.ts"
+import { type Finder, finders } from "../src/portal/finders.ts"
 import { repeats } from "../src/portal/remedies.ts"
 
 /** The documents that print the table of doubts, each in its language. */

@@ -1,7 +1,8 @@
 import { Duration } from "effect"
 import type { Request } from "../message/request.ts"
 import type { OwnRemedy } from "../settings.ts"
-import { type Finder, finders, handleOf, type Handle, ownFinder } from "./handles.ts"
+import { type Finder, finders, ownFinder } from "./finders.ts"
+import { type Handle, handleOf } from "./handles.ts"
 import { converges, covers, nameOf } from "./methods.ts"
 import type { Outcome } from "./outcome.ts"
 

@@ -1,17 +1,9 @@
 import { describe, expect, test } from "bun:test"
 import fc from "fast-check"
 import { commandOf } from "../../src/portal/batch.ts"
-import {
-  type Finding,
-  finders,
-  type Handle,
-  handleOf,
-  named,
-  ownFinder,
-  questionFor,
-  readFinding,
-  type Times
-} from "../../src/portal/handles.ts"
+import { finders, ownFinder } from "../../src/portal/finders.ts"
+import { type Finding, readFinding, type Times } from "../../src/portal/finding.ts"
+import { type Handle, handleOf, named, questionFor } from "../../src/portal/handles.ts"
 
 const finder = (method: string, nth = 0) => {
   const found = finders.filter((finder) => finder.method === method)[nth]

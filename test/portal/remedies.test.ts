@@ -3,7 +3,7 @@ import { Duration } from "effect"
 import fc from "fast-check"
 import { converges } from "../../src/portal/methods.ts"
 import { judge } from "../../src/portal/outcome.ts"
-import { finders } from "../../src/portal/handles.ts"
+import { finders } from "../../src/portal/finders.ts"
 import { keyOf, meaningOf, type Remedy, remedyFor, repeats } from "../../src/portal/remedies.ts"
 import type { OwnRemedy } from "../../src/settings.ts"
 
