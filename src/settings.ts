@@ -119,6 +119,77 @@ const rate = Schema.String.check(Schema.isPattern(/^(auto|off|[1-9]\d{0,3}\/[1-9
   )
 )
 
+/** What a user knows of a method of his own: what to do when it is unknown whether it ran. */
+export interface OwnRemedy {
+  /** A star at the end covers any ending. */
+  readonly method: string
+  /** `again` and `tell`, or where it is looked up: the method that lists, and the fields that name what was made. */
+  readonly remedy: "again" | "tell" | { readonly list: string; readonly fields: ReadonlyArray<string> }
+}
+
+const methodPattern = /^[A-Za-z0-9_.]+\*?$/
+const listMethod = /^[A-Za-z0-9_.]+$/
+const fieldName = /^\w+$/
+
+/** One entry of B24RMQ_DOUBT, or what is wrong with it. */
+const readOwnRemedy = (entry: string): OwnRemedy | string => {
+  const [, method = "", remedy = ""] = /^([^=]*)=(.*)$/.exec(entry)?.map((part) => part.trim()) ?? []
+  const shown = JSON.stringify(entry)
+  if (!methodPattern.test(method)) return `${shown} does not begin with a method and =`
+  if (remedy === "again" || remedy === "tell") return { method, remedy }
+  const [word, list = "", names = "", ...more] = remedy.split(":").map((part) => part.trim())
+  if (word !== "lookup") return `${shown} says neither again nor tell nor lookup:LIST:FIELD`
+  if (!listMethod.test(list)) return `${shown} names no method that lists: lookup:LIST:FIELD`
+  const fields = names.split(",").map((name) => name.trim())
+  if (more.length > 0 || !fields.every((name) => fieldName.test(name)))
+    return `${shown} names no fields: lookup:LIST:FIELD or lookup:LIST:FIELD,FIELD`
+  return { method, remedy: { list, fields } }
+}
+
+const entriesIn = (text: string) =>
+  text
+    .split(";")
+    .map((entry) => entry.trim())
+    .filter((entry) => entry !== "")
+
+/** What is wrong with the text of B24RMQ_DOUBT, or undefined. */
+const faultOfDoubt = (text: string): string | undefined => {
+  const seen = new Set<string>()
+  for (const entry of entriesIn(text)) {
+    const read = readOwnRemedy(entry)
+    if (typeof read === "string") return read
+    const name = read.method.toLowerCase()
+    if (seen.has(name)) return `${JSON.stringify(read.method)} is there twice`
+    seen.add(name)
+  }
+  return undefined
+}
+
+const writtenRemedy = ({ method, remedy }: OwnRemedy) =>
+  `${method}=${typeof remedy === "string" ? remedy : `lookup:${remedy.list}:${remedy.fields.join(",")}`}`
+
+const remedies = Schema.String.check(Schema.makeFilter((text) => faultOfDoubt(text) === undefined)).pipe(
+  Schema.decodeTo(
+    Schema.Array(
+      Schema.Struct({
+        method: Schema.String,
+        remedy: Schema.Union([
+          Schema.Literals(["again", "tell"]),
+          Schema.Struct({ list: Schema.String, fields: Schema.Array(Schema.String) })
+        ])
+      })
+    ),
+    SchemaTransformation.transform<ReadonlyArray<OwnRemedy>, string>({
+      decode: (text) =>
+        entriesIn(text).flatMap((entry) => {
+          const read = readOwnRemedy(entry)
+          return typeof read === "string" ? [] : [read]
+        }),
+      encode: (list) => list.map(writtenRemedy).join(";")
+    })
+  )
+)
+
 // A queue name travels as an AMQP short string: 255 bytes at most.
 const queueName = Schema.NonEmptyString.check(Schema.makeFilter((text) => Buffer.byteLength(text) <= 255))
 
@@ -271,6 +342,24 @@ const table = {
     expects: "method names separated by commas; a star at the end stands for any ending",
     en: "Self-written methods that only read, for example `erp.order.find,erp.report.*`: they may be repeated when it is unknown whether they ran.",
     ru: "Собственные методы, которые только читают, например `erp.order.find,erp.report.*`: их можно повторить, когда неизвестно, выполнились ли они."
+  }),
+  doubt: row({
+    name: "B24RMQ_DOUBT",
+    standard: "",
+    schema: remedies,
+    expects:
+      "METHOD=again, METHOD=tell or METHOD=lookup:LIST:FIELD, several separated by semicolons; a star at the end of METHOD stands for any ending",
+    hint: faultOfDoubt,
+    en: "What to do with writes of which it is unknown whether they ran, by method, for example `erp.order.add=lookup:erp.order.list:ORIGIN_ID; erp.order.sync=again; crm.lead.add=tell`. It goes before the table in docs/doubt.md; the first entry that fits counts.",
+    ru: "Что делать с записями, о которых неизвестно, выполнились ли они, по методам, например `erp.order.add=lookup:erp.order.list:ORIGIN_ID; erp.order.sync=again; crm.lead.add=tell`. Важнее таблицы в docs/doubt.ru.md; действует первая подходящая строка."
+  }),
+  stamp: row({
+    name: "B24RMQ_STAMP",
+    standard: "no",
+    schema: yesNo,
+    expects: "yes or no",
+    en: "Give leads, deals, contacts, companies, smart process items, invoices and activities that are created without an origin id one of the bridge, so that they can be found when no answer comes. Needs a `message_id`.",
+    ru: "Давать лидам, сделкам, контактам, компаниям, элементам смарт-процессов, счетам и делам, которые создаются без внешнего кода, код моста, чтобы их можно было найти, когда ответ не пришёл. Нужен `message_id`."
   }),
   ca: row({
     name: "B24RMQ_CA",

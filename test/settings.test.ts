@@ -203,6 +203,45 @@ const cases: Readonly<Record<string, Case>> = {
     ],
     wrong: ["erp.order.find erp.report.get", "erp.*.get", "erp/order", "erp.order.find;erp.report.get"]
   },
+  B24RMQ_DOUBT: {
+    get: (s) => s.doubt,
+    absent: [],
+    good: [
+      ["erp.order.sync=again", [{ method: "erp.order.sync", remedy: "again" }]],
+      [
+        " erp.order.add = lookup : erp.order.list : ORIGIN_ID , REGION ; erp.*=tell; ",
+        [
+          { method: "erp.order.add", remedy: { list: "erp.order.list", fields: ["ORIGIN_ID", "REGION"] } },
+          { method: "erp.*", remedy: "tell" }
+        ]
+      ],
+      [";", []]
+    ],
+    wrong: [
+      "erp.order.add",
+      "=again",
+      "erp order=again",
+      "erp.*.add=tell",
+      "erp.order.add=Again",
+      "erp.order.add=lookup",
+      "erp.order.add=lookup:erp.order.list",
+      "erp.order.add=lookup:erp.order.*:ID",
+      "erp.order.add=lookup:erp.order.list:",
+      "erp.order.add=lookup:erp.order.list:A,,B",
+      "erp.order.add=lookup:erp.order.list:A:B",
+      "erp.order.add=again,erp.order.sync=again",
+      "a.b=again;A.B=tell"
+    ]
+  },
+  B24RMQ_STAMP: {
+    get: (s) => s.stamp,
+    absent: false,
+    good: [
+      ["yes", true],
+      ["no", false]
+    ],
+    wrong: ["true", "1"]
+  },
   B24RMQ_CA: {
     get: (s) => s.ca,
     absent: "",
@@ -400,6 +439,20 @@ effect("a pasted webhook address is explained", () =>
     expect(line).toContain("this is a whole webhook address: leave only the part up to /rest/")
     expect(line).toContain("headers user and token")
     expect(line).not.toContain("canary")
+  })
+)
+
+effect("a wrong entry of B24RMQ_DOUBT is named, and what is wrong with it", () =>
+  Effect.gen(function* () {
+    const hint = (text: string) =>
+      Effect.map(problems({ B24RMQ_DOUBT: text }), ([line = ""]) => line.slice(line.lastIndexOf("; ") + 2))
+    expect(yield* hint("a.b=again; erp.order.add")).toBe('"erp.order.add" does not begin with a method and =')
+    expect(yield* hint("a.b=resend")).toBe('"a.b=resend" says neither again nor tell nor lookup:LIST:FIELD')
+    expect(yield* hint("a.b=lookup:*:X")).toBe('"a.b=lookup:*:X" names no method that lists: lookup:LIST:FIELD')
+    expect(yield* hint("a.b=lookup:a.list")).toBe(
+      '"a.b=lookup:a.list" names no fields: lookup:LIST:FIELD or lookup:LIST:FIELD,FIELD'
+    )
+    expect(yield* hint("a.b=again;A.b=tell")).toBe('"A.b" is there twice')
   })
 )
 

@@ -1,10 +1,170 @@
+import { Clock, DateTime, Duration, Effect } from "effect"
 import { type Answer, ownError } from "../message/answer.ts"
 import type { Request } from "../message/request.ts"
+import { readFinding, type Times } from "../portal/finding.ts"
+import { type Handle, named, questionFor } from "../portal/handles.ts"
 import type { Outcome } from "../portal/outcome.ts"
+import { meaningOf, type Remedy } from "../portal/remedies.ts"
+import type { Reply } from "./room.ts"
+
+/** A write that was sent, and of which nobody knows whether it was executed. */
+export interface Doubt {
+  /** As it was sent, with its stamp if it had one. */
+  readonly request: Request
+  readonly remedy: Remedy
+  /** When it was sent first, in milliseconds since 1970: keys are remembered from then on. */
+  readonly sentAt: number
+  /** When it was sent last: later, if it was in doubt before and sent once more. */
+  readonly lastSentAt: number
+  /** Found in the journal by another process than the one that sent it: how long ago that was, two clocks may dispute. */
+  readonly inherited: boolean
+  /** How often it was sent. */
+  readonly attempts: number
+  /** What came in place of an answer. */
+  readonly reason: string
+  readonly status: number | undefined
+  readonly packed: boolean
+}
+
+/** Sends a request and comes back with what is final. `isRead` goes before what the method's name says. */
+export type Ask = (request: Request, isRead: boolean) => Effect.Effect<Reply>
 
 /**
- * What to answer when nobody knows whether a request was executed. A write is never sent again on a guess; the producer
- * is told what to look at.
+ * Waits until the portal has surely ended what was sent: its own limit after the sending, and in full where another
+ * process sent it. Whatever follows on the same entity waits for it, too: a late first update must not overwrite the second.
+ */
+export const ended = (
+  doubt: Pick<Doubt, "lastSentAt" | "inherited">,
+  portalLimit: Duration.Duration
+): Effect.Effect<void> =>
+  Effect.flatMap(Clock.currentTimeMillis, (now) => {
+    const limit = Duration.toMillis(portalLimit)
+    const left = doubt.inherited ? limit : Math.min(limit, doubt.lastSentAt + limit - now)
+    return left > 0 ? Effect.sleep(left) : Effect.void
+  })
+
+/** Each further sending follows a proof that none before it was executed, or changes nothing: the bound is for patience. */
+const mostRepeats = 3
+
+/**
+ * Finds out what became of a write, or does it once more where that is safe; else its producer is told. Undefined if the
+ * bridge stops or the delivery is lost before that is known: the doubt stays. Asks nothing before the portal's limit has
+ * passed since the last sending.
+ */
+export const resolve = Effect.fnUntraced(function* (
+  doubt: Doubt,
+  portalLimit: Duration.Duration,
+  ask: Ask
+): Effect.fn.Return<Answer | undefined> {
+  const { request, remedy, sentAt } = doubt
+  if (remedy._tag === "Tell") return told(doubt, "")
+  yield* ended(doubt, portalLimit)
+  let { attempts } = doubt
+  let lastEnd = doubt.lastSentAt + Duration.toMillis(portalLimit)
+  for (let repeats = 0; ; repeats++) {
+    if (remedy._tag === "LookUp") {
+      const found = yield* lookUp(request, remedy.handle, { firstSent: sentAt, lastEnd }, ask)
+      if (found === undefined) return undefined
+      if (found._tag === "Unclear")
+        return told({ ...doubt, attempts }, ` It was looked for by ${named(remedy.handle)}, and ${found.why}.`)
+      if (found._tag === "Found")
+        return { outcome: "done", body: found.body, status: found.status, attempts, resolved: "found" }
+    } else if (remedy.within !== undefined) {
+      const age = (yield* Clock.currentTimeMillis) - sentAt
+      if (age < 0 || age > Duration.toMillis(remedy.within))
+        return told({ ...doubt, attempts }, " The time within which the portal would have recognised it has passed.")
+    }
+    if (repeats === mostRepeats) return told({ ...doubt, attempts }, ` Sent ${attempts} times, it was never answered.`)
+    const reply = yield* ask(request, false)
+    if (reply._tag === "NotSent") return undefined
+    attempts += reply.attempts
+    if (reply.outcome._tag !== "Unknown") return afterRepeat({ ...doubt, attempts }, reply, reply.outcome)
+    lastEnd = (yield* Clock.currentTimeMillis) + Duration.toMillis(portalLimit)
+    yield* Effect.sleep(portalLimit)
+  }
+})
+
+type Looked = (ReturnType<typeof readFinding> & { readonly status: number | undefined }) | undefined
+
+/** Asks the list whether what a request creates is there. */
+const lookUp = Effect.fnUntraced(function* (
+  request: Request,
+  handle: Handle,
+  sent: Omit<Times, "answered">,
+  ask: Ask
+): Effect.fn.Return<Looked> {
+  const body = questionFor(handle)
+  const { list } = handle.finder
+  const question = { ...request, messageId: undefined, method: list, body, parameters: {}, order: undefined }
+  const reply = yield* ask(question, true)
+  if (reply._tag === "NotSent") return undefined
+  const { outcome } = reply
+  const { status } = outcome
+  switch (outcome._tag) {
+    case "Done":
+      return { ...readFinding(handle, outcome.body, { ...sent, answered: yield* Clock.currentTimeMillis }), status }
+    case "Refused":
+      return { _tag: "Unclear", why: `${list} was refused${inBrackets(outcome.code)}`, status }
+    case "Unknown":
+      return { _tag: "Unclear", why: `${list} was not answered (${outcome.reason})`, status }
+  }
+})
+
+/** The answer to a write that was in doubt, sent again, and answered by the portal. */
+const afterRepeat = (
+  doubt: Doubt,
+  { packed }: Extract<Reply, { _tag: "Sent" }>,
+  outcome: Extract<Outcome, { _tag: "Done" | "Refused" }>
+): Answer => {
+  const { request, remedy, attempts } = doubt
+  const answer = {
+    body: outcome.body,
+    status: outcome.status,
+    attempts,
+    ...(packed ? { packed: true as const } : {}),
+    resolved: "repeated" as const
+  }
+  if (outcome._tag === "Done") return { outcome: "done", ...answer }
+  const meaning = meaningOf(request.method, outcome)
+  if (typeof meaning === "object") return { outcome: "done", ...answer, body: meaning.gone, resolved: "gone" }
+  // What was looked for before and is not there was not executed, unless its name shows up now.
+  const proven = remedy._tag === "LookUp" && remedy.handle.finder.made !== undefined
+  if (meaning === "refused" || proven) return { outcome: "refused", ...answer }
+  return told(doubt, ` Sent again, it was refused${inBrackets(outcome.code)}, which says nothing of the first time.`)
+}
+
+/** A code is a word or a number; anything else may hold what was sent. */
+const inBrackets = (code: string) => (/^\w{1,80}$/.test(code) ? ` (${code})` : "")
+
+/** What a person has to look at, by what the method does. */
+const whatToCheck = (method: string) => {
+  const name = method.toLowerCase().replace(/\.json$/, "")
+  if (name === "batch") return "look in the portal at what each of its commands does"
+  const word = name.slice(name.lastIndexOf(".") + 1)
+  if (word === "add" || word === "register") return "look in the portal whether it was created"
+  if (word === "delete") return "look in the portal whether it is still there"
+  if (word === "update" || word === "set") return "look in the portal whether the change is there"
+  return "look in the portal for what it does"
+}
+
+/** `more`: what the bridge found out, a sentence with a space before it. */
+const told = ({ request, sentAt, attempts, reason, status, packed }: Doubt, more: string): Answer => ({
+  outcome: "unknown",
+  body: ownError(
+    "B24RMQ_OUTCOME_UNKNOWN",
+    `${request.method} was sent at ${moment(sentAt)}, and no answer came (${reason}).${more} It may or may not have been executed: ${whatToCheck(request.method)} before you send it again with a new message_id.`
+  ),
+  status,
+  attempts,
+  ...(packed ? { packed: true as const } : {})
+})
+
+/** In UTC, to the second. */
+const moment = (at: number) => DateTime.formatIso(DateTime.makeUnsafe(at)).replace(/\.\d+/, "")
+
+/**
+ * What to answer when nobody knows whether a request was executed, and nothing more is tried: the end of a read that was
+ * repeated.
  */
 export const inDoubt = (
   request: Request,

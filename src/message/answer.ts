@@ -20,6 +20,11 @@ export interface Answer {
   readonly packed?: true
   /** Answered from memory: the same request had been answered before. */
   readonly replayed?: true
+  /**
+   * It was unknown for a time whether the request was executed. `found`: what it created was found, and the answer is made
+   * of that; `gone`: what it deletes is not there; `repeated`: it was sent once more, and this is the portal's answer.
+   */
+  readonly resolved?: "found" | "gone" | "repeated"
 }
 
 /**
@@ -38,7 +43,8 @@ export const envelope = (answer: Answer, incoming: Incoming, method: string | un
     ...(answer.status === undefined ? {} : { "x-b24rmq-status": answer.status }),
     ...(method === undefined ? {} : { "x-b24rmq-method": method }),
     ...(answer.packed ? { "x-b24rmq-packed": true } : {}),
-    ...(answer.replayed ? { "x-b24rmq-replayed": true } : {})
+    ...(answer.replayed ? { "x-b24rmq-replayed": true } : {}),
+    ...(answer.resolved === undefined ? {} : { "x-b24rmq-resolved": answer.resolved })
   }
 })
 

@@ -5,7 +5,13 @@ import { Settings } from "../settings.ts"
 import { judge, moved, type Outcome, oversized, Unavailable, Unknown } from "./outcome.ts"
 
 /** What one call needs to know of a request. */
-export type Call = Pick<Request, "method" | "user" | "token" | "body">
+export type Call = Pick<Request, "method" | "user" | "token" | "body"> & {
+  /**
+   * Sent as `Idempotency-Key`: under `/rest/api/` a repeat with the same key and body is answered from the portal's memory
+   * (bitrix24/b24restdocs:api-reference/rest-v3.md). 1 to 255 printable ASCII characters.
+   */
+  readonly key?: string | undefined
+}
 
 /** The one place that speaks HTTP with the portal. No address, and so no token, ever leaves it. */
 export class Portal extends Context.Service<
@@ -84,6 +90,8 @@ const skipsProxy = (host: string, entries: ReadonlyArray<string>) =>
     return entry === "*" || host === name || host.endsWith(`.${name}`)
   })
 
+type Sent = Pick<Call, "body" | "key">
+
 const open = Effect.gen(function* () {
   const settings = yield* Settings
   const base = settings.b24Rest
@@ -101,16 +109,18 @@ const open = Effect.gen(function* () {
     proxy: base.protocol === "https:" && proxy !== "" && !skipsProxy(base.hostname, settings.noProxy) ? proxy : ""
   } satisfies BunFetchRequestInit & { timeout: boolean }
 
-  const send = async (address: string, body: Uint8Array, signal: AbortSignal): Promise<Outcome> => {
-    const response = await fetch(address, { ...init, body, signal })
+  const send = async (address: string, sent: Sent, signal: AbortSignal): Promise<Outcome> => {
+    const { body, key } = sent
+    const headers = key === undefined ? init.headers : { ...init.headers, "idempotency-key": key }
+    const response = await fetch(address, { ...init, headers, body, signal })
     const { status } = response
     if (status >= 300 && status < 400) return moved(status, response.headers.get("location"))
     const answer = await readBody(response, limit)
     return answer === undefined ? oversized(status) : judge(status, answer)
   }
 
-  const ask = (address: string, body: Uint8Array, within: Duration.Duration): Effect.Effect<Outcome> =>
-    Effect.tryPromise({ try: (signal) => send(address, body, signal), catch: failed }).pipe(
+  const ask = (address: string, sent: Sent, within: Duration.Duration): Effect.Effect<Outcome> =>
+    Effect.tryPromise({ try: (signal) => send(address, sent, signal), catch: failed }).pipe(
       Effect.catch(Effect.succeed),
       Effect.timeoutOrElse({
         duration: within,
@@ -120,8 +130,8 @@ const open = Effect.gen(function* () {
     )
 
   return Portal.of({
-    call: ({ method, user, token, body }) =>
-      ask(`${base.href}${user}/${Redacted.value(token)}/${method}`, body, deadline),
-    probe: ask(`${base.href}server.time`, noParameters, Duration.min(probeLimit, deadline))
+    call: ({ method, user, token, body, key }) =>
+      ask(`${base.href}${user}/${Redacted.value(token)}/${method}`, { body, key }, deadline),
+    probe: ask(`${base.href}server.time`, { body: noParameters }, Duration.min(probeLimit, deadline))
   })
 })

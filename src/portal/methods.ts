@@ -36,17 +36,72 @@ const writingNames = new Set([
   "event.offline.get"
 ])
 
-const covers = (pattern: string, name: string) =>
-  pattern.endsWith("*") ? name.startsWith(pattern.slice(0, -1)) : name === pattern
+/** A method as the portal knows it: in lower case, without the suffix that chooses JSON. */
+export const nameOf = (method: string): string => method.toLowerCase().replace(/\.json$/, "")
+
+/** True if a pattern means the method of this name. A star at its end covers any ending. */
+export const covers = (pattern: string, name: string): boolean => {
+  const wanted = pattern.toLowerCase()
+  return wanted.endsWith("*") ? name.startsWith(wanted.slice(0, -1)) : name === wanted
+}
 
 /** True if repeating the method changes nothing. `own`: further reading methods, a star at the end covers any ending. */
 export const isRead = (method: string, own: ReadonlyArray<string>): boolean => {
-  const name = method.toLowerCase().replace(/\.json$/, "")
-  if (own.some((pattern) => covers(pattern.toLowerCase(), name))) return true
+  const name = nameOf(method)
+  if (own.some((pattern) => covers(pattern, name))) return true
   if (writingNames.has(name)) return false
   if (readingNames.has(name)) return true
   const words = name.split(".")
   return documented.has(words[0] ?? "") && words.length > 1 && readingLastWords.has(words[words.length - 1] ?? "")
+}
+
+const convergingLastWords = new Set(["update", "set", "delete"])
+
+/** Take one date out of a series and make an event of its own of it (b24restdocs: calendar-event-update.md). */
+const splitting = new Set(["calendar.event.update"])
+
+/** A value without its ID is added to those that are there (b24restdocs: crm-contact-update.md, crm-item-update.md). */
+const multiple = new Set(["PHONE", "EMAIL", "WEB", "IM", "LINK"])
+const withMultiple = new Set(["crm.lead.update", "crm.contact.update", "crm.company.update"])
+
+const entriesOf = (value: unknown): ReadonlyArray<readonly [string, unknown]> =>
+  typeof value === "object" && value !== null ? Object.entries(value) : []
+
+const fieldsIn = (parameters: unknown) =>
+  entriesOf(parameters).flatMap(([key, value]) => (key.toLowerCase() === "fields" ? entriesOf(value) : []))
+
+const addsValue = (name: string, parameters: unknown): boolean => {
+  if (withMultiple.has(name)) {
+    return fieldsIn(parameters).some(
+      ([field, values]) =>
+        multiple.has(field.toUpperCase()) &&
+        (typeof values !== "object" ||
+          entriesOf(values).some(([, value]) => !entriesOf(value).some(([key, id]) => key === "ID" && Number(id) > 0)))
+    )
+  }
+  return (
+    name === "crm.item.update" &&
+    fieldsIn(parameters).some(
+      ([field, values]) =>
+        field === "fm" && (Array.isArray(values) || entriesOf(values).some(([key]) => !/^[1-9]\d*$/.test(key)))
+    )
+  )
+}
+
+/**
+ * True if running the method twice leaves what running it once leaves. Robots, workflows and handlers of events run twice
+ * all the same. Never true of somebody's own method.
+ */
+export const converges = (method: string, parameters: unknown): boolean => {
+  const name = nameOf(method)
+  const words = name.split(".")
+  return (
+    documented.has(words[0] ?? "") &&
+    words.length > 1 &&
+    convergingLastWords.has(words[words.length - 1] ?? "") &&
+    !splitting.has(name) &&
+    !addsValue(name, parameters)
+  )
 }
 
 /**

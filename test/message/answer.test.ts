@@ -41,6 +41,8 @@ describe("the envelope", () => {
       "x-b24rmq-method": "a.b",
       "x-b24rmq-replayed": true
     })
+    for (const resolved of ["found", "gone", "repeated"] as const)
+      expect(envelope({ ...done, resolved }, incoming("m"), "a.b").headers["x-b24rmq-resolved"]).toBe(resolved)
     expect(
       envelope(rejection(new Rejected({ code: "C", description: "d" })), incoming("m"), undefined).headers
     ).toEqual({

@@ -20,7 +20,19 @@ export interface Execution {
  */
 export type KeyRule = ReadonlyArray<string> | "body" | ((method: string, params: Value) => string | undefined)
 
-const usual = ["ORIGIN_ID", "originId", "XML_ID", "xmlId", "ELEMENT_CODE", "EXTERNAL_CALL_ID", "TITLE", "title", "TAG"]
+const usual = [
+  "ORIGIN_ID",
+  "originId",
+  "XML_ID",
+  "xmlId",
+  "ELEMENT_CODE",
+  "EXTERNAL_CALL_ID",
+  "STATUS_ID",
+  "code",
+  "TITLE",
+  "title",
+  "TAG"
+]
 
 const keyBy = (rule: KeyRule): ((method: string, params: Value) => string | undefined) => {
   if (typeof rule === "function") return rule

@@ -96,6 +96,9 @@ export const listRows = (call: Call, table: string, hasField: (field: string) =>
   )
 }
 
+/** When a call came, as rows keep it: ISO 8601 in whole seconds with an offset. */
+export const momentOf = (call: Call): string => new Date(call.now).toISOString().replace(/\.\d+Z$/, "+00:00")
+
 const add =
   (kind: EntityKind) =>
   (call: Call): Outcome => {
@@ -103,7 +106,7 @@ const add =
     if (!isPhpArray(fields)) return refused("Parameter 'fields' must be array")
     const fault = fieldFault(fields)
     if (fault !== undefined) return fault
-    const created = new Date(call.now).toISOString().replace(/\.\d+Z$/, "+00:00")
+    const created = momentOf(call)
     return call.crm
       .table(kind.name)
       .add([
@@ -139,12 +142,19 @@ const get =
       : classicRow(row, ["*", ...[...row.keys()].filter((field) => multiple.has(field))])
   }
 
+// Each kind says in words of its own that it is not there
+// (bitrix24/b24restdocs:api-reference/crm, contacts/crm-contact-delete.md and companies/crm-company-delete.md).
+const missing: Readonly<Record<string, Outcome>> = {
+  contact: refused("Element not found", "ERROR_CORE"),
+  company: refused("Company is not found")
+}
+
 const remove =
   (kind: EntityKind) =>
   (call: Call): Outcome => {
     const id = idOf(call)
     if (id <= 0) return refused("ID is not defined or invalid")
-    return call.crm.table(kind.name).delete(id) ? true : notFound
+    return call.crm.table(kind.name).delete(id) ? true : (missing[kind.name] ?? notFound)
   }
 
 const fieldList = (): Outcome =>
@@ -191,7 +201,7 @@ const addActivity = (call: Call): Outcome => {
   for (const field of ["OWNER_ID", "OWNER_TYPE_ID", "TYPE_ID"]) {
     if (textOf(at(fields, field)) === "") return refused(`The field ${field} is not defined or invalid`)
   }
-  return call.crm.table("activity").add(entriesOf(fields))
+  return call.crm.table("activity").add([["CREATED", momentOf(call)], ...entriesOf(fields)])
 }
 
 const updateActivity = (call: Call): Outcome =>
@@ -222,8 +232,10 @@ export const classicMethods: Methods = {
   ...writes("crm", {
     "crm.activity.add": addActivity,
     "crm.activity.update": updateActivity,
-    "crm.activity.delete": (call) => (call.crm.table("activity").delete(idOf(call)) ? true : notFound),
+    "crm.activity.delete": (call) =>
+      call.crm.table("activity").delete(idOf(call)) ? true : refused("Activity is not found"),
     "crm.timeline.comment.add": addComment,
-    "crm.timeline.comment.delete": (call) => (call.crm.table("comment").delete(idOf(call)) ? true : notFound)
+    "crm.timeline.comment.delete": (call) =>
+      call.crm.table("comment").delete(idOf(call)) ? null : refused("Not found.", "NOT_FOUND")
   })
 }

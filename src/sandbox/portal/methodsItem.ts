@@ -1,7 +1,7 @@
 import type { EntityKind } from "./crm.ts"
 import { Page, type Outcome } from "./envelope.ts"
 import { fieldsOf, idOf, reads, refused, writes, type Call, type Methods } from "./method.ts"
-import { isClassicField } from "./methodsClassic.ts"
+import { isClassicField, momentOf } from "./methodsClassic.ts"
 import { filterName, type Row } from "./table.ts"
 import { at, entriesOf, integerOf, isPhpArray, keysOf, param, textOf, type Value } from "./value.ts"
 
@@ -41,13 +41,28 @@ const snake = (name: string): string => {
   return known
 }
 
+// What `crm.item.*` calls otherwise than the older methods do
+// (bitrix24/b24restdocs:api-reference/crm/universal/object-fields.md).
+const renamed: Readonly<Record<string, string>> = {
+  DATE_CREATE: "createdTime",
+  DATE_MODIFY: "updatedTime",
+  CREATED_BY_ID: "createdBy",
+  MODIFY_BY_ID: "updatedBy"
+}
+const columnsOf = new Map(Object.entries(renamed).map(([column, name]) => [name, column]))
+
+const camelOf = (kind: EntityKind, field: string): string => (kind.smart ? undefined : renamed[field]) ?? camel(field)
+
 const camel = (field: string): string =>
   isOwnField(field) ? field : field.toLowerCase().replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase())
 
-const columnOf = (kind: EntityKind, name: string): string => (kind.smart && isOwnField(name) ? name : snake(name))
+const columnOf = (kind: EntityKind, name: string): string => {
+  if (kind.smart) return isOwnField(name) ? name : snake(name)
+  return columnsOf.get(name) ?? snake(name)
+}
 
 const hasField = (kind: EntityKind, name: string): boolean =>
-  kind.smart ? isOwnField(name) || smartFields.has(snake(name)) : isClassicField(snake(name))
+  kind.smart ? isOwnField(name) || smartFields.has(snake(name)) : isClassicField(columnOf(kind, name))
 
 const shown = (field: string, value: Value): Value => {
   if (typeof value === "boolean") return value ? "Y" : "N"
@@ -58,7 +73,7 @@ const shown = (field: string, value: Value): Value => {
 const itemOf = (kind: EntityKind, row: Row, select: ReadonlyArray<string>): Value => {
   const out: Record<string, Value> = {}
   if (select.length === 0 || select.includes("*")) {
-    for (const [field, value] of row) out[camel(field)] = shown(field, value)
+    for (const [field, value] of row) out[camelOf(kind, field)] = shown(field, value)
     return out
   }
   for (const name of ["id", ...select]) {
@@ -113,10 +128,9 @@ const add = forKind((kind, call) => {
   const wrong = fault(fields)
   if (wrong !== undefined) return wrong
   const table = call.crm.table(kind.id)
-  const created = new Date(call.now).toISOString().replace(/\.\d+Z$/, "+00:00")
   const id = table.add([
     ...Object.entries(kind.defaults),
-    [kind.smart ? "CREATED_TIME" : "DATE_CREATE", created],
+    [kind.smart ? "CREATED_TIME" : "DATE_CREATE", momentOf(call)],
     [kind.smart ? "CREATED_BY" : "CREATED_BY_ID", call.credential.user],
     ["ASSIGNED_BY_ID", call.credential.user],
     ...columns(kind, fields)

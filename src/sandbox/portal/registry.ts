@@ -3,6 +3,7 @@ import { classicMethods } from "./methodsClassic.ts"
 import { itemMethods } from "./methodsItem.ts"
 import { officeMethods } from "./methodsOffice.ts"
 import { customMethods, portalMethods } from "./methodsPortal.ts"
+import { referenceMethods } from "./methodsReference.ts"
 import { thirdMethods } from "./methodsThird.ts"
 
 /** Milliseconds that a method takes: for all, or by name with `*` for the others. */
@@ -19,7 +20,14 @@ export class Registry {
   }
 
   static second(): Registry {
-    return new Registry((known) => [classicMethods, itemMethods, officeMethods, portalMethods(known), customMethods])
+    return new Registry((known) => [
+      classicMethods,
+      itemMethods,
+      referenceMethods,
+      officeMethods,
+      portalMethods(known),
+      customMethods
+    ])
   }
 
   static third(): Registry {
