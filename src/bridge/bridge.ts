@@ -45,7 +45,9 @@ export const bridge = Effect.gen(function* () {
   /** The answer to a request: remembered, awaited from a twin that is under way, or asked for. */
   const answerTo = Effect.fnUntraced(function* (request: Request, delivery: Delivery) {
     while (!delivery.isLost()) {
-      const known = yield* journal.recall(request)
+      const known = yield* journal.recall(request, isReading(request))
+      // Nothing intends yet, so nothing is in doubt.
+      if (known._tag === "InDoubt") return yield* Effect.die("a doubt that nobody resolves")
       if (known._tag === "Fresh") return yield* ask(request, delivery)
       if (known._tag === "Answered")
         return known.confirmed ? { ...known.answer, replayed: true as const } : known.answer
@@ -64,7 +66,7 @@ export const bridge = Effect.gen(function* () {
       isLost: delivery.isLost
     })
     if (reply._tag === "NotSent") {
-      yield* journal.withdraw(request)
+      yield* journal.release(request)
       return undefined
     }
     const answer = answerFrom(request, reply)
