@@ -46,6 +46,11 @@ export const events = {
     "Error",
     "The portal refuses the whole account; a person has to settle it with the portal's owner or the vendor"
   ],
+  "outcome-in-doubt": [
+    "Warn",
+    "A write was sent and no answer came; finding out whether it was executed, once the portal has surely ended it"
+  ],
+  "outcome-found": ["Info", "It is known now what became of a write that was in doubt"],
   "outcome-unknown": ["Warn", "A call was cut off and may have been executed; answered as unknown"],
   "journal-ready": ["Info", "The journal is open and can be written"],
   "journal-standby": [

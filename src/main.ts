@@ -24,10 +24,8 @@ const queue = Layer.mergeAll(Intake.layer, Outlet.layer, Parked.layer).pipe(
   Layer.provideMerge(Connection.layer)
 )
 
-const engine = Dispatch.layer.pipe(
-  Layer.provideMerge(queue),
-  Layer.provideMerge(Layer.mergeAll(Portal.layer, Journal.layerMemory))
-)
+const engineWith = <E, R>(journal: Layer.Layer<Journal, E, R>) =>
+  Dispatch.layer.pipe(Layer.provideMerge(queue), Layer.provideMerge(Layer.mergeAll(Portal.layer, journal)))
 
 /** The daemon. */
 const run = Effect.gen(function* () {
@@ -35,7 +33,7 @@ const run = Effect.gen(function* () {
   yield* Effect.raceFirst(bridge, announce)
 }).pipe(
   Effect.scoped,
-  Effect.provide(Layer.mergeAll(engine, Systemd.layer)),
+  Effect.provide(Layer.mergeAll(engineWith(Journal.layer), Systemd.layer)),
   Effect.ensuring(tell("stopped")),
   Effect.provide(Layer.mergeAll(layerLog, Dial.layer)),
   Effect.provide(Settings.layer)
@@ -76,7 +74,7 @@ const demoFlags = {
 const demoCommand = Command.make("demo", demoFlags, ({ count, ...webhook }) =>
   Effect.gen(function* () {
     const { demo } = yield* Effect.promise(() => import("./sandbox/demo.ts"))
-    const withLog = Layer.provideMerge(engine, layerLog)
+    const withLog = Layer.provideMerge(engineWith(Journal.layerMemory), layerLog)
     yield* demo(yield* environment, withLog, { count, webhook: Option.all(webhook) })
   })
 ).pipe(

@@ -1,19 +1,18 @@
-import { Cause, Effect, Fiber, FiberSet, Option, Result, Stream, SubscriptionRef } from "effect"
+import { Cause, type Duration, Effect, Fiber, FiberSet, Latch, Option, Result, Stream, SubscriptionRef } from "effect"
 import { tell } from "../events.ts"
 import { Journal } from "../journal/journal.ts"
 import { type Answer, envelope, ownError, rejection, tooLarge } from "../message/answer.ts"
 import { type Rejected, readRequest, type Request } from "../message/request.ts"
-import { isRead } from "../portal/methods.ts"
-import { type Delivery, Intake } from "../queue/intake.ts"
+import { stamped } from "../portal/stamp.ts"
+import { type Delivery, Intake, type Wanted } from "../queue/intake.ts"
 import { until } from "../queue/kept.ts"
 import { Outlet } from "../queue/outlet.ts"
 import { publishAgain } from "../schedules.ts"
 import { Settings } from "../settings.ts"
+import { openAsking } from "./asking.ts"
 import { Dispatch } from "./dispatch.ts"
-import { inDoubt } from "./doubt.ts"
 import type { Place } from "./lines.ts"
 import { type Arrival, openParking } from "./parking.ts"
-import type { Reply } from "./room.ts"
 
 /**
  * The product: takes requests from the queue, has each one called, puts its answer into the other queue, and only then
@@ -28,14 +27,15 @@ export const bridge = Effect.gen(function* () {
   const journeys = yield* FiberSet.make<void, never>()
   const start = yield* FiberSet.runtime(journeys)<never>()
   const parking = yield* openParking((delivery) => void start(total(delivery)))
-
-  /** The places of requests that are being asked, by their identity. */
-  const asking = new Map<string, Place>()
+  const stopping = yield* Latch.make()
+  const pause = (duration: Duration.Input) =>
+    Effect.raceFirst(Effect.as(Effect.sleep(duration), true), Effect.as(stopping.await, false))
+  const asking = yield* openAsking(parking.mayRest, start, pause)
 
   /** One request, from the queue to the queue. */
   const journey = Effect.fnUntraced(function* (arrival: Arrival): Effect.fn.Return<void> {
     const { request, delivery, place } = arrival
-    const answer = yield* answerTo(arrival)
+    const answer = yield* asking.answerTo(arrival)
     // Without an answer it is given back: not acknowledged, it returns to the queue with its channel, in its order.
     if (answer === undefined) return
     if ("_tag" in answer) {
@@ -44,64 +44,10 @@ export const bridge = Effect.gen(function* () {
     }
     if (place !== undefined) dispatch.lines.leave(place)
     if (!(yield* publish(delivery, answer, request.method))) return
-    yield* journal.confirmed(request, mayNotRunTwice(request, answer))
+    yield* asking.confirmed(request, answer)
     delivery.ack()
     if (settings.logLevel === "debug") yield* answered(request, answer)
   })
-
-  /** The answer to a request: remembered, awaited from a twin that is under way, or asked for. */
-  const answerTo = Effect.fnUntraced(function* (arrival: Arrival) {
-    const { request, delivery, place } = arrival
-    while (!delivery.isLost()) {
-      const known = yield* journal.recall(request)
-      if (known._tag === "Fresh") return yield* ask(arrival)
-      if (known._tag === "Answered")
-        return known.confirmed ? { ...known.answer, replayed: true as const } : known.answer
-      // Its twin may have come later, as when a broker that was killed brings again what was parked: it must not wait for us.
-      const twin = asking.get(request.id)
-      if (twin !== undefined && place !== undefined) dispatch.lines.advance(twin, place)
-      const answer = yield* known.answer
-      if (answer !== undefined) return answer
-    }
-    return undefined
-  })
-
-  const ask = Effect.fnUntraced(function* ({ request, delivery, place }: Arrival) {
-    if (place !== undefined) asking.set(request.id, place)
-    const reply = yield* dispatch.ask({
-      request,
-      isRead: isReading(request),
-      queue: delivery.queue,
-      place,
-      mayRest: () => parking.mayRest(delivery),
-      crowds: delivery.crowds,
-      isLost: delivery.isLost
-    })
-    asking.delete(request.id)
-    if (reply._tag !== "Sent") {
-      yield* journal.withdraw(request)
-      return reply._tag === "Closed" ? reply : undefined
-    }
-    const answer = answerFrom(request, reply)
-    yield* journal.settle(request, answer)
-    if (answer.outcome === "unknown") {
-      yield* tell("outcome-unknown", { message_id: request.messageId, method: request.method, user: request.user })
-    }
-    return answer
-  })
-
-  const answerFrom = (request: Request, reply: Extract<Reply, { _tag: "Sent" }>): Answer => {
-    const { outcome, attempts } = reply
-    const packed = reply.packed ? { packed: true as const } : {}
-    switch (outcome._tag) {
-      case "Done":
-        return { outcome: "done", body: outcome.body, status: outcome.status, attempts, ...packed }
-      case "Refused":
-        return { outcome: "refused", body: outcome.body, status: outcome.status, attempts, ...packed }
-      case "Unknown":
-        return { ...inDoubt(request, outcome, attempts, isReading(request)), ...packed }
-    }
-  }
 
   /** Publishes until the broker confirms; false if the delivery was lost before, for then its next one is answered. */
   const publish = (delivery: Delivery, answer: Answer, method: string | undefined): Effect.Effect<boolean> => {
@@ -133,9 +79,10 @@ export const bridge = Effect.gen(function* () {
     return Effect.suspend(() => {
       const read = readRequest(delivery.incoming, settings.maxRequest)
       if (Result.isFailure(read)) return reject(delivery, read.failure)
+      const request = settings.stamp ? stamped(read.success) : read.success
       // Nothing that waits comes before this: its place is that of its arrival.
-      place = parking.placeOf(read.success, delivery)
-      return journey({ request: read.success, delivery, place })
+      place = parking.placeOf(request, delivery)
+      return Effect.onError(journey({ request, delivery, place }), () => journal.release(request))
     }).pipe(
       Effect.catchCause((cause) => broken(delivery, cause)),
       Effect.ensuring(Effect.sync(() => parking.leave(delivery, place)))
@@ -149,36 +96,49 @@ export const bridge = Effect.gen(function* () {
     if (yield* publish(delivery, brokenAnswer, undefined)) delivery.ack()
   })
 
-  const isReading = (request: Request) => isRead(request.method, settings.ownReads)
+  const wants = new Map<"portal" | "journal", Wanted>()
 
-  /** A refused request may be sent again once its cause is removed, and reading again does no harm. */
-  const mayNotRunTwice = (request: Request, answer: Answer) => answer.outcome !== "refused" && !isReading(request)
+  /** Of what portal and journal want of the intake, the stricter counts. */
+  const want = (who: "portal" | "journal", wanted: Wanted) =>
+    Effect.suspend(() => {
+      wants.set(who, wanted)
+      const all = new Set(wants.values())
+      const strictest = all.has("returning") ? "returning" : all.has("holding") ? "holding" : "taking"
+      return Effect.andThen(intake.want(strictest), parking.recall(strictest === "returning"))
+    })
 
   /** While the portal is away nothing is taken; what was taken is held, and returned once when that takes too long. */
-  const mindOutages = Effect.gen(function* () {
+  const mindPortal = Effect.gen(function* () {
     yield* until(dispatch.health, (health) => health === "away")
     yield* tell("intake-paused")
-    yield* intake.want("holding")
+    yield* want("portal", "holding")
     const back = until(dispatch.health, (health) => health === "well")
     if (Option.isNone(yield* Effect.timeoutOption(back, settings.hold))) {
       yield* tell("returned-unsent")
-      yield* intake.want("returning")
-      yield* parking.recall(true)
+      yield* want("portal", "returning")
       yield* back
-      yield* parking.recall(false)
     }
-    yield* intake.want("taking")
+    yield* want("portal", "taking")
+  })
+
+  /** While another bridge holds the journal, that one works and this one stands by. */
+  const mindJournal = Effect.gen(function* () {
+    yield* until(journal.state, ({ _tag }) => _tag === "standby")
+    yield* want("journal", "returning")
+    yield* until(journal.state, ({ _tag }) => _tag !== "standby")
+    yield* want("journal", "taking")
   })
 
   const dropLost = Stream.runForEach(SubscriptionRef.changes(intake.losses), () => dispatch.look)
 
   const deciding = yield* Effect.forkScoped(dispatch.run)
-  const minding = yield* Effect.forkScoped(Effect.forever(mindOutages))
+  const minding = yield* Effect.forkScoped(Effect.raceFirst(Effect.forever(mindPortal), Effect.forever(mindJournal)))
   const dropping = yield* Effect.forkScoped(dropLost)
+  const opened = until(journal.state, ({ _tag }) => _tag === "ready" || _tag === "failed")
   const fetching = yield* Effect.forkScoped(parking.run)
   const taking = yield* Stream.runForEach(intake.deliveries, (delivery) =>
     Effect.sync(() => start(total(delivery)))
-  ).pipe((taking) => Effect.andThen(parking.ready, taking), Effect.forkScoped)
+  ).pipe((taking) => opened.pipe(Effect.andThen(parking.ready), Effect.andThen(taking)), Effect.forkScoped)
   // Runs before the forked fibers are interrupted, for it is added after them: the channel of the intake has to stay
   // open until the last journey has acknowledged.
   yield* Effect.addFinalizer(() =>
@@ -186,6 +146,7 @@ export const bridge = Effect.gen(function* () {
       yield* tell("stopping")
       yield* Fiber.interruptAll([minding, fetching])
       yield* intake.want("holding")
+      yield* stopping.open
       yield* dispatch.close
       if (Option.isNone(yield* Effect.timeoutOption(FiberSet.awaitEmpty(journeys), settings.drain)))
         yield* tell("drain-cut")

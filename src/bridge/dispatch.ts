@@ -15,16 +15,18 @@ import {
 } from "effect"
 import { tell } from "../events.ts"
 import type { Request } from "../message/request.ts"
+import { Journal } from "../journal/journal.ts"
 import { mostCommands, pack, unpack } from "../portal/batch.ts"
 import { Portal } from "../portal/client.ts"
 import * as Limits from "../portal/limits.ts"
 import { type FinalOutcome, judge, type Outcome, provesLife, Unknown } from "../portal/outcome.ts"
+import { keyOf } from "../portal/remedies.ts"
 import { Outlet } from "../queue/outlet.ts"
 import { probe as probeSchedule, readAgain } from "../schedules.ts"
 import { Settings } from "../settings.ts"
 import type { Lines } from "./lines.ts"
 import { type Asker, commandFor, type ReadPause, type Reply, type Waiting, WaitingRoom } from "./room.ts"
-import { batchOf, type Scene, Turn, type WaitReason } from "./turn.ts"
+import { batchOf, type Scene, Turn, type WaitReason, withoutJournal } from "./turn.ts"
 
 export type Health = "well" | "away"
 
@@ -38,8 +40,8 @@ export class Dispatch extends Context.Service<
     readonly ask: (asker: Asker) => Effect.Effect<Reply>
     /** Who names the same entity. Places are taken and left by those who ask. */
     readonly lines: Lines
-    /** When the method of a request opens, in milliseconds of the monotonic clock; undefined if it may be open now. */
-    readonly closedUntil: (request: Request) => number | undefined
+    /** Until when a request has to wait for its method or for the journal, as far as is known; monotonic milliseconds. */
+    readonly closedUntil: (request: Request, isRead: boolean) => number | undefined
     /** Looks again at those who wait: deliveries were lost. */
     readonly look: Effect.Effect<void>
     /** Starts nothing any more; who waits is told so, what is in flight goes on. */
@@ -84,6 +86,7 @@ const open = Effect.gen(function* () {
   const settings = yield* Settings
   const portal = yield* Portal
   const outlet = yield* Outlet
+  const journal = yield* Journal
   const clock = yield* Clock.Clock
   const start = yield* FiberSet.makeRuntime<never>()
   const health = yield* SubscriptionRef.make<Health>("well")
@@ -112,9 +115,12 @@ const open = Effect.gen(function* () {
       underWay,
       ceiling: concurrency,
       pack: packs ? pack : "off",
+      mayWrite: mayWrite(),
       portalLimit: Duration.toSeconds(settings.portalLimit)
     }
   }
+
+  const mayWrite = () => SubscriptionRef.getUnsafe(journal.state)._tag === "ready"
 
   const answersCannotGo = () => SubscriptionRef.getUnsafe(outlet.closed) !== undefined
 
@@ -144,14 +150,14 @@ const open = Effect.gen(function* () {
     for (const one of members) {
       room.exit(one)
       one.attempts++
+      one.sentAt = clock.currentTimeMillisUnsafe()
       addUnderWay(one.method, 1)
     }
     const call = members.length === 1 ? alone(first) : together(members)
     start(
-      call.pipe(
+      intended(members, call).pipe(
         Effect.catchCause((cause) => {
-          for (const one of members)
-            room.leave(one, { _tag: "Sent", outcome: broken, attempts: one.attempts, packed: false })
+          for (const one of members) sent(one, broken, false)
           return tell("broken", { message_id: first.request.messageId, cause: Cause.pretty(cause) })
         }),
         Effect.ensuring(
@@ -165,8 +171,41 @@ const open = Effect.gen(function* () {
     )
   }
 
+  /** Calls once it is on disk that these writes leave; they wait on if it cannot be written. */
+  const intended = (members: ReadonlyArray<Waiting>, call: Effect.Effect<void>) =>
+    journal.intend(members).pipe(
+      Effect.andThen(call),
+      Effect.catchTag("JournalFailed", () => Effect.sync(() => members.forEach(notSent))),
+      Effect.catchTag("Overtaken", ({ requests }) =>
+        Effect.sync(() => {
+          for (const one of members) {
+            if (requests.includes(one.request)) room.leave(one, { _tag: "NotSent", reason: "overtaken" })
+            else notSent(one)
+          }
+        })
+      )
+    )
+
+  const notSent = (one: Waiting) => {
+    one.attempts--
+    room.enter(one)
+  }
+
+  /** Waits again after a departure that came to nothing. */
+  const back = (one: Waiting) =>
+    Effect.andThen(
+      journal.withdraw([one]),
+      Effect.sync(() => room.enter(one))
+    )
+
+  const sent = (one: Waiting, outcome: FinalOutcome, packed: boolean) =>
+    room.leave(one, { _tag: "Sent", outcome, attempts: one.attempts, packed, sentAt: one.sentAt })
+
+  /** The third version recognises a write that comes again by its key. */
+  const keyFor = ({ isRead, request }: Waiting) => (packs || isRead ? undefined : keyOf(request))
+
   const alone = (one: Waiting) =>
-    Effect.flatMap(portal.call(one.request), (outcome) =>
+    Effect.flatMap(portal.call({ ...one.request, key: keyFor(one) }), (outcome) =>
       Effect.andThen(learn(one.method, one.request.credential, outcome), settle(one, outcome, false))
     )
 
@@ -186,11 +225,11 @@ const open = Effect.gen(function* () {
           break
         }
         case "Limited":
-          room.enter(one)
+          yield* back(one)
           break
         case "Refused":
           // Unless it is the credential, it was the batch that was refused, and not its members.
-          if (outcome.alarm === undefined) goAlone(one)
+          if (outcome.alarm === undefined) yield* goAlone(one)
           else yield* settle(one, outcome, true)
           break
         case "Unknown":
@@ -203,19 +242,21 @@ const open = Effect.gen(function* () {
     }
   })
 
-  const goAlone = (one: Waiting) => {
-    one.most = 1
-    room.enter(one)
-  }
+  const goAlone = (one: Waiting) =>
+    Effect.suspend(() => {
+      one.most = 1
+      return back(one)
+    })
 
   /** The batch was executed, and its answer says nothing of this one: it was too large to be read, or is no such answer. */
-  const unpacked = (one: Waiting) => (one.isRead ? Effect.sync(() => goAlone(one)) : settle(one, unmentioned, true))
+  const unpacked = (one: Waiting) => (one.isRead ? goAlone(one) : settle(one, unmentioned, true))
 
   const settlePacked = Effect.fnUntraced(function* (one: Waiting, outcome: Outcome) {
     limits = Limits.learnMethod(limits, now(), one.method, outcome)
     if (outcome._tag === "Limited") yield* alarm("method-closed", one.method, "OPERATION_TIME_LIMIT")
     // A refusal without any text may be the packing's own fault: a read asks again alone.
-    if (outcome._tag === "Refused" && one.isRead && outcome.code === "" && isMute(outcome.body)) return goAlone(one)
+    if (outcome._tag === "Refused" && one.isRead && outcome.code === "" && isMute(outcome.body))
+      return yield* goAlone(one)
     return yield* settle(one, outcome, true)
   })
 
@@ -255,12 +296,12 @@ const open = Effect.gen(function* () {
     switch (outcome._tag) {
       case "Done":
       case "Refused":
-        return room.leave(one, { _tag: "Sent", outcome, attempts: one.attempts, packed })
+        return sent(one, outcome, packed)
       case "Limited":
       case "Unavailable":
-        return room.enter(one)
+        return yield* back(one)
       case "Unknown":
-        if (!one.isRead) return room.leave(one, { _tag: "Sent", outcome, attempts: one.attempts, packed })
+        if (!one.isRead) return sent(one, outcome, packed)
         room.enter(one)
         if (outcome.silent) one.undecided = outcome
         else yield* count(one, outcome)
@@ -273,7 +314,7 @@ const open = Effect.gen(function* () {
     one.pause ??= yield* readPause
     if (outcome.timedOut) yield* one.pause
     const wait = yield* one.pause
-    if (wait === undefined) room.leave(one, { _tag: "Sent", outcome, attempts: one.attempts, packed: false })
+    if (wait === undefined) sent(one, outcome, false)
     else one.notBefore = now() + wait
     wake()
   })
@@ -310,7 +351,10 @@ const open = Effect.gen(function* () {
     else yield* Effect.timeoutOption(Queue.take(wakes), Math.max(1, wait))
   })
 
-  const followOutlet = Stream.runForEach(SubscriptionRef.changes(outlet.closed), () => Effect.sync(wake))
+  const follow = Stream.runForEach(
+    Stream.merge(SubscriptionRef.changes(outlet.closed), SubscriptionRef.changes(journal.state)),
+    () => Effect.sync(wake)
+  )
 
   const whyWaiting = () => {
     const blocked = answersCannotGo()
@@ -328,7 +372,7 @@ const open = Effect.gen(function* () {
   return Dispatch.of({
     run: Effect.forever(decide).pipe(
       Effect.raceFirst(Effect.forever(watch)),
-      Effect.raceFirst(Effect.andThen(followOutlet, Effect.never))
+      Effect.raceFirst(Effect.andThen(follow, Effect.never))
     ),
     ask: (asker) =>
       Effect.callback((resume) => {
@@ -339,6 +383,7 @@ const open = Effect.gen(function* () {
           since: now(),
           leave: (reply) => resume(Effect.succeed(reply)),
           attempts: 0,
+          sentAt: 0,
           notBefore: 0,
           undecided: undefined,
           pause: undefined,
@@ -353,7 +398,8 @@ const open = Effect.gen(function* () {
         })
       }),
     lines: room.lines,
-    closedUntil: (request) => {
+    closedUntil: (request, isRead) => {
+      if (!isRead && !mayWrite()) return now() + withoutJournal
       const method = methodOf(request)
       const free = Limits.methodRoom(limits, now(), method, underWay.get(method) ?? 0)
       return free.calls < 1 ? free.until : undefined

@@ -26,21 +26,28 @@ export interface Doubt {
   readonly packed: boolean
 }
 
-/** Sends a request and comes back with what is final. `isRead` goes before what the method's name says. */
-export type Ask = (request: Request, isRead: boolean) => Effect.Effect<Reply>
+/** What a doubt is resolved with. */
+export interface Means {
+  readonly portalLimit: Duration.Duration
+  /** Sends a request and comes back with what is final. `isRead` goes before what the method's name says. */
+  readonly ask: (request: Request, isRead: boolean) => Effect.Effect<Reply>
+  /** Sleeps; false if the bridge stops before. */
+  readonly pause: (duration: Duration.Input) => Effect.Effect<boolean>
+}
 
 /**
  * Waits until the portal has surely ended what was sent: its own limit after the sending, and in full where another
- * process sent it. Whatever follows on the same entity waits for it, too: a late first update must not overwrite the second.
+ * process sent it. Whatever follows on the same entity waits for it, too: a late first update must not overwrite the
+ * second. False if the bridge stops before.
  */
 export const ended = (
   doubt: Pick<Doubt, "lastSentAt" | "inherited">,
-  portalLimit: Duration.Duration
-): Effect.Effect<void> =>
+  { portalLimit, pause }: Pick<Means, "portalLimit" | "pause">
+): Effect.Effect<boolean> =>
   Effect.flatMap(Clock.currentTimeMillis, (now) => {
     const limit = Duration.toMillis(portalLimit)
     const left = doubt.inherited ? limit : Math.min(limit, doubt.lastSentAt + limit - now)
-    return left > 0 ? Effect.sleep(left) : Effect.void
+    return left > 0 ? pause(left) : Effect.succeed(true)
   })
 
 /** Each further sending follows a proof that none before it was executed, or changes nothing: the bound is for patience. */
@@ -51,14 +58,11 @@ const mostRepeats = 3
  * bridge stops or the delivery is lost before that is known: the doubt stays. Asks nothing before the portal's limit has
  * passed since the last sending.
  */
-export const resolve = Effect.fnUntraced(function* (
-  doubt: Doubt,
-  portalLimit: Duration.Duration,
-  ask: Ask
-): Effect.fn.Return<Answer | undefined> {
+export const resolve = Effect.fnUntraced(function* (doubt: Doubt, means: Means): Effect.fn.Return<Answer | undefined> {
   const { request, remedy, sentAt } = doubt
+  const { portalLimit, ask, pause } = means
   if (remedy._tag === "Tell") return told(doubt, "")
-  yield* ended(doubt, portalLimit)
+  if (!(yield* ended(doubt, means))) return undefined
   let { attempts } = doubt
   let lastEnd = doubt.lastSentAt + Duration.toMillis(portalLimit)
   for (let repeats = 0; ; repeats++) {
@@ -76,11 +80,11 @@ export const resolve = Effect.fnUntraced(function* (
     }
     if (repeats === mostRepeats) return told({ ...doubt, attempts }, ` Sent ${attempts} times, it was never answered.`)
     const reply = yield* ask(request, false)
-    if (reply._tag === "NotSent") return undefined
+    if (reply._tag !== "Sent") return undefined
     attempts += reply.attempts
     if (reply.outcome._tag !== "Unknown") return afterRepeat({ ...doubt, attempts }, reply, reply.outcome)
     lastEnd = (yield* Clock.currentTimeMillis) + Duration.toMillis(portalLimit)
-    yield* Effect.sleep(portalLimit)
+    if (!(yield* pause(portalLimit))) return undefined
   }
 })
 
@@ -91,13 +95,13 @@ const lookUp = Effect.fnUntraced(function* (
   request: Request,
   handle: Handle,
   sent: Omit<Times, "answered">,
-  ask: Ask
+  ask: Means["ask"]
 ): Effect.fn.Return<Looked> {
   const body = questionFor(handle)
   const { list } = handle.finder
   const question = { ...request, messageId: undefined, method: list, body, parameters: {}, order: undefined }
   const reply = yield* ask(question, true)
-  if (reply._tag === "NotSent") return undefined
+  if (reply._tag !== "Sent") return undefined
   const { outcome } = reply
   const { status } = outcome
   switch (outcome._tag) {
@@ -161,24 +165,3 @@ const told = ({ request, sentAt, attempts, reason, status, packed }: Doubt, more
 
 /** In UTC, to the second. */
 const moment = (at: number) => DateTime.formatIso(DateTime.makeUnsafe(at)).replace(/\.\d+/, "")
-
-/**
- * What to answer when nobody knows whether a request was executed, and nothing more is tried: the end of a read that was
- * repeated.
- */
-export const inDoubt = (
-  request: Request,
-  outcome: Extract<Outcome, { _tag: "Unknown" }>,
-  attempts: number,
-  isRead: boolean
-): Answer => ({
-  outcome: "unknown",
-  body: ownError(
-    "B24RMQ_OUTCOME_UNKNOWN",
-    isRead
-      ? `${request.method} was asked ${attempts} times and no answer came (${outcome.reason}). Reading changes nothing: send the request again later, or ask for less at once.`
-      : `${request.method} was sent, and no answer came (${outcome.reason}). It may or may not have been executed: look in the portal before you send it again with a new message_id.`
-  ),
-  status: outcome.status,
-  attempts
-})

@@ -1,3 +1,5 @@
+import { Effect } from "effect"
+
 /** A place in a line: requests of one line are executed one after another. */
 export interface Place {
   readonly line: string
@@ -5,6 +7,8 @@ export interface Place {
   ticket: number | undefined
   /** It lies in the queue of parked requests. */
   resting: boolean
+  /** It cannot be left yet: what was sent from it may still land. */
+  held: boolean
 }
 
 /** Who stands where in which line. A place is taken when a request arrives, and left when its outcome is known. */
@@ -19,7 +23,7 @@ export class Lines {
 
   /** The last place of a line. */
   join(line: string): Place {
-    const place = { line, ticket: undefined, resting: false }
+    const place = { line, ticket: undefined, resting: false, held: false }
     this.of(line).push(place)
     return place
   }
@@ -29,7 +33,7 @@ export class Lines {
     const places = this.of(line)
     const known = places.find((place) => place.ticket === ticket)
     if (known !== undefined) return known
-    const place = { line, ticket, resting: false }
+    const place = { line, ticket, resting: false, held: false }
     const later = places.findIndex((other) => other.ticket === undefined || other.ticket > ticket)
     places.splice(later < 0 ? places.length : later, 0, place)
     return place
@@ -41,12 +45,25 @@ export class Lines {
   }
 
   leave(place: Place): void {
+    if (place.held) return
     const others = this.of(place.line).filter((other) => other !== place)
     if (others.length === 0) this.lines.delete(place.line)
     else {
       this.lines.set(place.line, others)
       this.changed()
     }
+  }
+
+  /** Keeps a place from being left until something has ended, and leaves it then. */
+  hold(place: Place, ending: Effect.Effect<unknown>): Effect.Effect<void> {
+    place.held = true
+    return Effect.andThen(
+      ending,
+      Effect.sync(() => {
+        place.held = false
+        this.leave(place)
+      })
+    )
   }
 
   /** Moves a place forward, to stand right before another of its line. */

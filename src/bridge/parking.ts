@@ -1,5 +1,6 @@
 import { Clock, Effect, Option, Queue, Result, Stream, SubscriptionRef } from "effect"
 import { readRequest, type Request } from "../message/request.ts"
+import { isRead } from "../portal/methods.ts"
 import type { Delivery } from "../queue/intake.ts"
 import { until } from "../queue/kept.ts"
 import { isParked, Parked } from "../queue/parked.ts"
@@ -30,7 +31,7 @@ const longestBody = 64 * 1024
  * `start` is given each that is fetched. Times are milliseconds of the monotonic clock.
  */
 export const openParking = Effect.fnUntraced(function* (start: (delivery: ParkedDelivery) => void) {
-  const { maxRequest, prefetch } = yield* Settings
+  const { maxRequest, ownReads, prefetch } = yield* Settings
   const dispatch = yield* Dispatch
   const parked = yield* Parked
   const clock = yield* Clock.Clock
@@ -124,7 +125,7 @@ export const openParking = Effect.fnUntraced(function* (start: (delivery: Parked
         place.resting = true
         before.delete(place)
       }
-      const opens = dispatch.closedUntil(read.success)
+      const opens = dispatch.closedUntil(read.success, isRead(read.success.method, ownReads))
       if (opens !== undefined) {
         fetchAt(opens)
         return "keep"
@@ -192,3 +193,5 @@ export const openParking = Effect.fnUntraced(function* (start: (delivery: Parked
       })
   }
 })
+
+export type Parking = Effect.Success<ReturnType<typeof openParking>>

@@ -6,8 +6,15 @@ import { Lines, type Place } from "./lines.ts"
 
 /** How a request left the waiting room. */
 export type Reply =
-  | { readonly _tag: "Sent"; readonly outcome: FinalOutcome; readonly attempts: number; readonly packed: boolean }
-  | { readonly _tag: "NotSent"; readonly reason: "its delivery was lost" | "the bridge stops" }
+  | {
+      readonly _tag: "Sent"
+      readonly outcome: FinalOutcome
+      readonly attempts: number
+      readonly packed: boolean
+      /** When it left for the last time, in milliseconds since 1970. */
+      readonly sentAt: number
+    }
+  | { readonly _tag: "NotSent"; readonly reason: "its delivery was lost" | "the bridge stops" | "overtaken" }
   /** It was not sent and had better rest elsewhere: until this time of the monotonic clock, or behind one that rests. */
   | { readonly _tag: "Closed"; readonly until: number | undefined }
 
@@ -40,6 +47,7 @@ export interface Waiting extends Asker {
   readonly since: number
   readonly leave: (reply: Reply) => void
   attempts: number
+  sentAt: number
   notBefore: number
   /** Its last outcome, while the probe decides whether that counts as an attempt. */
   undecided: Extract<Outcome, { _tag: "Unknown" }> | undefined

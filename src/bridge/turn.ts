@@ -3,7 +3,7 @@ import * as Limits from "../portal/limits.ts"
 import { commandFor, type Waiting, type WaitingRoom } from "./room.ts"
 
 /** Why a request waits. */
-export type WaitReason = Limits.WaitReason | "order" | "broker" | "repetition" | "company"
+export type WaitReason = Limits.WaitReason | "journal" | "order" | "broker" | "repetition" | "company"
 
 /** All that one decision rests on. */
 export interface Scene {
@@ -17,6 +17,8 @@ export interface Scene {
   /** Calls in flight at most. */
   readonly ceiling: number
   readonly pack: "reads" | "all" | "off"
+  /** It can be written down that a write leaves. */
+  readonly mayWrite: boolean
   /** The portal's own time limit in seconds. */
   readonly portalLimit: number
 }
@@ -30,6 +32,9 @@ export interface Decision {
 
 /** Milliseconds for which a closed method is waited for where others could be. */
 const bearable = 2_000
+
+/** Milliseconds for which writes rest while the journal cannot be written. */
+export const withoutJournal = 10_000
 
 /** Milliseconds that a request which comes alone to an idle bridge need not wait for company. */
 const unfelt = 100
@@ -64,6 +69,7 @@ export class Turn {
     }
     if (!room.isFirst(one)) return "order"
     if (!one.isRead && !Limits.steady(limits)) return "portal unavailable"
+    if (!one.isRead && !this.scene.mayWrite) return "journal"
     return this.allowance(one.method) < 1 ? "operating time" : undefined
   }
 
@@ -104,13 +110,15 @@ export class Turn {
     return { departures, soonest: this.soonest }
   }
 
-  /** Those for whose method it was decided that it is closed for too long, with the time when it opens. */
+  /** Those that had better rest, with the time until when. */
   get tooLong(): ReadonlyArray<readonly [Waiting, number]> {
-    if (this.closed.size === 0) return []
-    return this.scene.room.everyone.flatMap((one) => {
-      const until = this.closed.get(one.method)
+    const { at, mayWrite, room } = this.scene
+    if (this.closed.size === 0 && mayWrite) return []
+    return room.everyone.flatMap((one) => {
+      const until = one.isRead || mayWrite ? this.closed.get(one.method) : at + withoutJournal
       if (until === undefined || !one.crowds() || !one.mayRest()) return []
-      return this.obstacle(one) === "operating time" ? [[one, until]] : []
+      const reason = this.obstacle(one)
+      return reason === "operating time" || reason === "journal" ? [[one, until]] : []
     })
   }
 

@@ -29,6 +29,8 @@ export interface Delivery {
   readonly incoming: Raw
   /** The queue that it came from. */
   readonly queue: string
+  /** The broker has delivered it before, to us or to another one. Not being so proves nothing. */
+  readonly redelivered: boolean
   readonly isLost: () => boolean
   /** Tells the broker that the request is done with; nothing if the delivery is lost. */
   readonly ack: () => void
@@ -237,6 +239,7 @@ class Held {
     return {
       incoming: rawOf(message),
       queue,
+      redelivered: message.fields.redelivered,
       isLost,
       ack: () => {
         this.since.delete(tag)

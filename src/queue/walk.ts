@@ -229,6 +229,8 @@ export const reading = (channel: ConfirmChannel, isKnownLost: () => boolean, mem
       incoming: withoutOurs(rawOf(message)),
       // Published to the default exchange, it carries the queue's name for a routing key.
       queue: message.fields.routingKey,
+      // A copy says nothing of the message that it is a copy of.
+      redelivered: true,
       ticket,
       since,
       deadline,

@@ -3,6 +3,7 @@ import { Deferred, Duration, Effect, Exit, Fiber, Layer, MutableRef, Queue, Reda
 import { TestClock } from "effect/testing"
 import { Dispatch } from "../../src/bridge/dispatch.ts"
 import type { Asker, Reply } from "../../src/bridge/room.ts"
+import { Journal } from "../../src/journal/journal.ts"
 import { Portal } from "../../src/portal/client.ts"
 import {
   Done,
@@ -102,6 +103,7 @@ const onStage = <E>(play: (stage: Stage) => Effect.Effect<unknown, E>, rate: Rat
       Effect.provide(
         Dispatch.layer.pipe(
           Layer.provide(portal),
+          Layer.provide(Journal.layerMemory),
           Layer.provide(Layer.mock(Outlet, { closed: outlet })),
           Layer.provide(Layer.succeed(Settings, settings))
         )

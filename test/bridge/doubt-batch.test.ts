@@ -2,11 +2,12 @@ import { NodeServices } from "@effect/platform-node"
 import { expect } from "bun:test"
 import { Clock, Duration, Effect, Layer, Result, SubscriptionRef } from "effect"
 import { Dispatch } from "../../src/bridge/dispatch.ts"
-import { type Ask, resolve } from "../../src/bridge/doubt.ts"
+import { type Means, resolve } from "../../src/bridge/doubt.ts"
 import { readRequest, type Request } from "../../src/message/request.ts"
 import { Portal as Client } from "../../src/portal/client.ts"
 import { isRead } from "../../src/portal/methods.ts"
 import { remedyFor } from "../../src/portal/remedies.ts"
+import { Journal } from "../../src/journal/journal.ts"
 import { Outlet } from "../../src/queue/outlet.ts"
 import { openPortal, type Portal } from "../../src/sandbox/portal/server.ts"
 import { Settings } from "../../src/settings.ts"
@@ -15,6 +16,7 @@ import { live } from "../effect.ts"
 // A batch of several writes is lost on its way, and each of its members is resolved by itself through the dispatcher.
 
 const portalLimit = Duration.millis(200)
+const pause: Means["pause"] = (duration) => Effect.as(Effect.sleep(duration), true)
 
 const requestOf = (method: string, params: unknown, n: number): Request => {
   const read = readRequest(
@@ -59,6 +61,7 @@ const throughDispatch = <E>(
       })
       const layer = Dispatch.layer.pipe(
         Layer.provide(Client.layer),
+        Layer.provide(Journal.layerMemory),
         Layer.provide(Layer.mock(Outlet, { closed: outlet })),
         Layer.provide(settings),
         Layer.provide(NodeServices.layer)
@@ -66,8 +69,16 @@ const throughDispatch = <E>(
       yield* Effect.gen(function* () {
         const dispatch = yield* Dispatch
         yield* Effect.forkScoped(dispatch.run)
-        const ask: Ask = (request, isRead) =>
-          dispatch.ask({ request, isRead, queue: "in", line: undefined, isLost: () => false })
+        const ask: Means["ask"] = (request, isRead) =>
+          dispatch.ask({
+            request,
+            isRead,
+            queue: "in",
+            place: undefined,
+            mayRest: () => false,
+            crowds: () => false,
+            isLost: () => false
+          })
         const mend = yield* hurt(portal)
         const sentAt = yield* Clock.currentTimeMillis
         const lost = yield* Effect.forEach(writes, (request) => ask(request, isRead(request.method, [])), {
@@ -92,7 +103,7 @@ const throughDispatch = <E>(
               status,
               packed: true
             }
-            return resolve(doubt, portalLimit, ask)
+            return resolve(doubt, { portalLimit, pause, ask })
           },
           { concurrency: "unbounded" }
         )

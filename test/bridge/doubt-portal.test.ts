@@ -1,7 +1,7 @@
 import { NodeServices } from "@effect/platform-node"
 import { describe, expect } from "bun:test"
 import { Clock, Duration, Effect, Layer, Result, type Scope } from "effect"
-import { type Ask, type Doubt, resolve } from "../../src/bridge/doubt.ts"
+import { type Means, type Doubt, resolve } from "../../src/bridge/doubt.ts"
 import type { Answer } from "../../src/message/answer.ts"
 import { readRequest, type Request } from "../../src/message/request.ts"
 import { Portal as Client } from "../../src/portal/client.ts"
@@ -18,6 +18,7 @@ import { live } from "../effect.ts"
 // A write is cut off on a real socket, after or before the portal ran it, and has to be resolved.
 
 const portalLimit = Duration.millis(30)
+const pause: Means["pause"] = (duration) => Effect.as(Effect.sleep(duration), true)
 
 interface Write {
   readonly method: string
@@ -63,7 +64,7 @@ const clientOf = ({ portal, third }: Scene) =>
 
 /** Asks as the dispatcher does: what is not final is asked again, and so is a read. */
 const asker =
-  (client: Client["Service"], third: boolean): Ask =>
+  (client: Client["Service"], third: boolean): Means["ask"] =>
   (request, isRead) =>
     Effect.gen(function* () {
       const key = isRead || !third ? undefined : keyOf(request)
@@ -71,7 +72,7 @@ const asker =
         const outcome = yield* client.call({ ...request, key })
         if (outcome._tag === "Limited" || outcome._tag === "Unavailable") continue
         if (outcome._tag === "Unknown" && isRead && attempts < 3) continue
-        return { _tag: "Sent", outcome: outcome satisfies FinalOutcome, attempts, packed: false } as const
+        return { _tag: "Sent", outcome: outcome satisfies FinalOutcome, attempts, packed: false, sentAt: 0 } as const
       }
     })
 
@@ -82,7 +83,7 @@ const resolved = Effect.fnUntraced(function* (scene: Scene, write: Write, faults
   const request = scene.stamp ? stamped(requestOf(write)) : requestOf(write)
   let left = faults
   let off = () => {}
-  const ask: Ask = (asked, reading) =>
+  const ask: Means["ask"] = (asked, reading) =>
     Effect.suspend(() => {
       const [fault, ...rest] = reading ? [] : left
       if (!reading) left = rest
@@ -106,7 +107,7 @@ const resolved = Effect.fnUntraced(function* (scene: Scene, write: Write, faults
     status: first.outcome.status,
     packed: false
   }
-  const answer = yield* resolve(doubt, portalLimit, ask)
+  const answer = yield* resolve(doubt, { portalLimit, pause, ask })
   if (answer === undefined) throw new Error("not resolved")
   return answer
 })

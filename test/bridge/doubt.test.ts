@@ -2,7 +2,7 @@ import { expect } from "bun:test"
 import { Clock, Duration, Effect, Fiber, Redacted } from "effect"
 import { TestClock } from "effect/testing"
 import fc from "fast-check"
-import { type Ask, type Doubt, ended, resolve } from "../../src/bridge/doubt.ts"
+import { type Means, type Doubt, ended, resolve } from "../../src/bridge/doubt.ts"
 import type { Reply } from "../../src/bridge/room.ts"
 import type { Request } from "../../src/message/request.ts"
 import { Done, type FinalOutcome, Refused, Unknown } from "../../src/portal/outcome.ts"
@@ -10,6 +10,7 @@ import { remedyFor } from "../../src/portal/remedies.ts"
 import { effect } from "../effect.ts"
 
 const portalLimit = Duration.seconds(60)
+const pause: Means["pause"] = (duration) => Effect.as(Effect.sleep(duration), true)
 
 const requestOf = (method: string, parameters: unknown): Request => ({
   id: "id",
@@ -49,14 +50,14 @@ const notFound = Refused({
   code: "",
   alarm: undefined
 })
-const sent = (outcome: FinalOutcome): Reply => ({ _tag: "Sent", outcome, attempts: 1, packed: false })
+const sent = (outcome: FinalOutcome): Reply => ({ _tag: "Sent", outcome, attempts: 1, packed: false, sentAt: 0 })
 const notSent: Reply = { _tag: "NotSent", reason: "the bridge stops" }
 
 /** Answers one after another, and notes at which second of the test's clock it was asked for what. */
 const script = (...replies: ReadonlyArray<Reply>) => {
   const asked: Array<readonly [second: number, method: string, isRead: boolean]> = []
   const left = [...replies]
-  const ask: Ask = (request, isRead) =>
+  const ask: Means["ask"] = (request, isRead) =>
     Effect.map(Clock.currentTimeMillis, (now) => {
       asked.push([now / 1_000, request.method, isRead])
       const reply = left.shift()
@@ -68,7 +69,7 @@ const script = (...replies: ReadonlyArray<Reply>) => {
 
 const resolving = Effect.fnUntraced(function* (doubt: Doubt, ...replies: ReadonlyArray<Reply>) {
   const { ask, asked } = script(...replies)
-  const fiber = yield* Effect.forkChild(resolve(doubt, portalLimit, ask), { startImmediately: true })
+  const fiber = yield* Effect.forkChild(resolve(doubt, { portalLimit, pause, ask }), { startImmediately: true })
   yield* TestClock.adjust("1 hour")
   return { answer: yield* Fiber.join(fiber), asked }
 })
@@ -125,14 +126,16 @@ effect("a doubt that was sent once more before a restart: what either sending ma
 effect("what nothing proves is told at once; what follows it waits all the same", () =>
   Effect.gen(function* () {
     const doubt = doubtOf(comment, { sentAt: Date.parse("2026-09-21T14:13:20.7Z"), packed: true, status: 502 })
-    const answer = yield* resolve(doubt, portalLimit, script().ask)
+    const answer = yield* resolve(doubt, { portalLimit, pause, ask: script().ask })
     expect(answer).toMatchObject({ outcome: "unknown", attempts: 1, status: 502, packed: true })
     expect(JSON.parse(Buffer.from(answer?.body ?? []).toString())).toEqual({
       error: "B24RMQ_OUTCOME_UNKNOWN",
       error_description:
         "crm.timeline.comment.add was sent at 2026-09-21T14:13:20Z, and no answer came (ECONNRESET). It may or may not have been executed: look in the portal whether it was created before you send it again with a new message_id."
     })
-    const successor = yield* Effect.forkChild(ended(doubtOf(comment), portalLimit), { startImmediately: true })
+    const successor = yield* Effect.forkChild(ended(doubtOf(comment), { portalLimit, pause }), {
+      startImmediately: true
+    })
     yield* TestClock.adjust("59999 millis")
     expect(successor.pollUnsafe()).toBeUndefined()
     yield* TestClock.adjust("1 millis")
@@ -171,7 +174,7 @@ effect("no answer repeats a token", () =>
 const portalOf = (fates: ReadonlyArray<"answered" | "executed" | "dropped">) => {
   const rows: Array<{ readonly ID: string; readonly ORIGIN_ID: string; readonly DATE_CREATE: string }> = []
   let nth = 0
-  const ask: Ask = (_, isRead) =>
+  const ask: Means["ask"] = (_, isRead) =>
     Effect.map(Clock.currentTimeMillis, (now) => {
       if (isRead) return sent(done({ result: rows, time: { finish: 0 } }))
       const fate = fates[nth++] ?? "answered"
@@ -194,7 +197,9 @@ effect("whatever gets lost, a creator with a name is executed once, and never to
           Effect.gen(function* () {
             const { ask, rows } = portalOf([first ? "executed" : "dropped", ...fates])
             yield* ask(deal, false)
-            const fiber = yield* Effect.forkChild(resolve(doubtOf(deal), portalLimit, ask), { startImmediately: true })
+            const fiber = yield* Effect.forkChild(resolve(doubtOf(deal), { portalLimit, pause, ask }), {
+              startImmediately: true
+            })
             yield* TestClock.adjust("1 hour")
             const answer = yield* Fiber.join(fiber)
             expect(rows.length).toBeLessThanOrEqual(1)

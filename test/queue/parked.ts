@@ -77,6 +77,7 @@ export const delivery = (body: string, options: Options.Publish = {}): Delivery 
   const made = {
     incoming: rawOf({ content: Buffer.from(body), fields, properties }),
     queue: queueIn,
+    redelivered: false,
     isLost: () => false,
     crowds: () => true,
     acked: false,

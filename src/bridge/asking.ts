@@ -1,0 +1,172 @@
+import { type Duration, Effect } from "effect"
+import { tell } from "../events.ts"
+import { Journal } from "../journal/journal.ts"
+import { type Answer, ownError } from "../message/answer.ts"
+import type { Request } from "../message/request.ts"
+import { isRead } from "../portal/methods.ts"
+import type { FinalOutcome } from "../portal/outcome.ts"
+import { remedyFor } from "../portal/remedies.ts"
+import { Settings } from "../settings.ts"
+import { Dispatch } from "./dispatch.ts"
+import { type Doubt, ended, resolve } from "./doubt.ts"
+import type { Place } from "./lines.ts"
+import type { Arrival, Parking } from "./parking.ts"
+import type { Reply } from "./room.ts"
+
+type Sent = Extract<Reply, { _tag: "Sent" }>
+
+/** What a request came to: an answer, rest for a while, or undefined: it is given back, and comes again. */
+export type Ending = Answer | Extract<Reply, { _tag: "Closed" }> | undefined
+
+/** How the bridge finds the answers to requests. */
+export interface Asking {
+  /** The answer to a request: remembered, awaited from a twin that is under way, found out, or asked for. */
+  readonly answerTo: (arrival: Arrival) => Effect.Effect<Ending>
+  /** The answer was confirmed by the broker. */
+  readonly confirmed: (request: Request, answer: Answer) => Effect.Effect<void>
+}
+
+/** `start` runs what outlasts an answer; `pause` sleeps, and says false if the bridge stops before. */
+export const openAsking = Effect.fnUntraced(function* (
+  mayRest: Parking["mayRest"],
+  start: (effect: Effect.Effect<void>) => void,
+  pause: (duration: Duration.Input) => Effect.Effect<boolean>
+): Effect.fn.Return<Asking, never, Settings | Journal | Dispatch> {
+  const { b24Rest, doubt: ownRemedies, ownReads, portalLimit } = yield* Settings
+  const journal = yield* Journal
+  const dispatch = yield* Dispatch
+  const third = b24Rest.pathname.endsWith("/api/")
+  /** The places of requests that are being asked, by their identity. */
+  const places = new Map<string, Place>()
+
+  const isReading = (request: Request) => isRead(request.method, ownReads)
+
+  const answerTo = Effect.fnUntraced(function* (arrival: Arrival): Effect.fn.Return<Ending> {
+    const { request, delivery, place } = arrival
+    while (!delivery.isLost()) {
+      const known = yield* journal.recall(request, isReading(request))
+      switch (known._tag) {
+        case "Answered":
+          return known.confirmed ? { ...known.answer, replayed: true } : known.answer
+        case "InDoubt":
+          return yield* findOut(arrival, inherited(request, known.sentAt, known.attempts))
+        case "Running": {
+          // A twin that came later must not wait for us: it does where a broker that was killed brings again what was parked.
+          const twin = places.get(request.id)
+          if (twin !== undefined && place !== undefined) dispatch.lines.advance(twin, place)
+          const answer = yield* known.answer
+          if (answer !== undefined) return answer
+          break
+        }
+        case "Fresh": {
+          const forgotten = delivery.redelivered && !isReading(request) ? yield* journal.lostMemorySince : undefined
+          if (forgotten !== undefined) return yield* findOut(arrival, inherited(request, forgotten, 1))
+          const ending = yield* ask(arrival)
+          if (ending !== "overtaken") return ending
+        }
+      }
+    }
+    return undefined
+  })
+
+  const ask = Effect.fnUntraced(function* (arrival: Arrival): Effect.fn.Return<Ending | "overtaken"> {
+    const { request, delivery, place } = arrival
+    if (place !== undefined) places.set(request.id, place)
+    const reply = yield* dispatch.ask({
+      request,
+      isRead: isReading(request),
+      queue: delivery.queue,
+      place,
+      mayRest: () => mayRest(delivery),
+      crowds: delivery.crowds,
+      isLost: delivery.isLost
+    })
+    places.delete(request.id)
+    if (reply._tag !== "Sent") {
+      yield* journal.release(request)
+      if (reply._tag === "Closed") return reply
+      return reply.reason === "overtaken" ? "overtaken" : undefined
+    }
+    const { outcome } = reply
+    if (outcome._tag === "Unknown" && !isReading(request))
+      return yield* findOut(arrival, doubtOf(request, reply, outcome))
+    const answer = answerFrom(request, reply)
+    yield* journal.settle(request, answer)
+    return answer
+  })
+
+  /** Finds out what became of a write that was sent and not answered. What follows it in its line waits for that. */
+  const findOut = Effect.fnUntraced(function* ({ request, delivery, place }: Arrival, doubt: Doubt) {
+    const about = { message_id: request.messageId, method: request.method, user: request.user }
+    yield* tell("outcome-in-doubt", about)
+    const asker = { queue: delivery.queue, place, mayRest: () => false, crowds: () => false, isLost: () => false }
+    const means = {
+      portalLimit,
+      pause,
+      ask: (request: Request, isRead: boolean) => dispatch.ask({ ...asker, request, isRead })
+    }
+    const answer = yield* resolve(doubt, means)
+    if (answer === undefined) {
+      yield* journal.release(request)
+      return undefined
+    }
+    yield* journal.settle(request, answer)
+    if (answer.outcome !== "unknown") yield* tell("outcome-found", about)
+    else {
+      yield* tell("outcome-unknown", about)
+      if (place !== undefined) start(dispatch.lines.hold(place, ended(doubt, means)))
+    }
+    return answer
+  })
+
+  const doubtOf = (
+    request: Request,
+    { attempts, packed, sentAt }: Sent,
+    { reason, status }: Extract<FinalOutcome, { _tag: "Unknown" }>
+  ): Doubt => ({
+    ...inherited(request, sentAt, attempts),
+    inherited: false,
+    reason,
+    status,
+    packed
+  })
+
+  /** A doubt that another process has left. */
+  const inherited = (request: Request, sentAt: number, attempts: number): Doubt => ({
+    request,
+    remedy: remedyFor(request, ownRemedies, third),
+    sentAt,
+    lastSentAt: sentAt,
+    inherited: true,
+    attempts,
+    reason: "the bridge ended before one came",
+    status: undefined,
+    packed: false
+  })
+
+  return {
+    answerTo,
+    confirmed: (request, answer) =>
+      // A refused request may be sent again once its cause is removed, and reading again does no harm.
+      journal.confirmed(request, answer.outcome !== "refused" && !isReading(request))
+  }
+})
+
+const answerFrom = (request: Request, { outcome, attempts, packed }: Sent): Answer => {
+  const how = { attempts, status: outcome.status, ...(packed ? { packed: true as const } : {}) }
+  switch (outcome._tag) {
+    case "Done":
+      return { outcome: "done", body: outcome.body, ...how }
+    case "Refused":
+      return { outcome: "refused", body: outcome.body, ...how }
+    case "Unknown":
+      return { outcome: "unknown", body: unanswered(request, outcome.reason, attempts), ...how }
+  }
+}
+
+/** The end of a read that was repeated. */
+const unanswered = (request: Request, reason: string, attempts: number) =>
+  ownError(
+    "B24RMQ_OUTCOME_UNKNOWN",
+    `${request.method} was asked ${attempts} times and no answer came (${reason}). Reading changes nothing: send the request again later, or ask for less at once.`
+  )
