@@ -1,5 +1,5 @@
 import { expect } from "bun:test"
-import { Effect } from "effect"
+import { Effect, Schedule } from "effect"
 import { openPortal, type Portal } from "../../src/sandbox/portal/server.ts"
 import { live } from "../effect.ts"
 import { type Bridge, startBridge } from "../rig/bridge.ts"
@@ -66,19 +66,16 @@ for (const type of ["classic", "quorum"] as const) {
         })
         let bridge: Bridge = yield* start
         let most = 0
+        yield* Effect.orElseSucceed(own.queueDepth(queueParked), () => ({ ready: 0, unacked: 0 })).pipe(
+          Effect.map(({ ready, unacked }) => void (most = Math.max(most, ready + unacked))),
+          Effect.repeat(Schedule.spaced("200 millis")),
+          Effect.forkScoped
+        )
         const kills = full ? 6 : 2
         for (let round = 1; round <= kills; round++) {
-          yield* until(
-            "enough have run for the next kill",
-            Effect.map(
-              Effect.orElseSucceed(own.queueDepth(queueParked), () => undefined),
-              (depth) => {
-                const resting = (depth?.ready ?? 0) + (depth?.unacked ?? 0)
-                most = Math.max(most, resting)
-                return portal.count("crm.deal.update") > (updates.length * round) / (kills + 3)
-              }
-            ),
-            { within: "5 minutes" }
+          yield* Effect.timeout(
+            portal.until(({ count }) => count("crm.deal.update") > (updates.length * round) / (kills + 3)),
+            "5 minutes"
           )
           if (round % 2 === 0) {
             yield* bridge.kill("SIGKILL")
