@@ -15,6 +15,10 @@ export const events = {
   "queue-missing": ["Warn", "A queue is missing; waiting for it to be created"],
   "channel-lost": ["Warn", "A channel was closed; opening it again"],
   consuming: ["Info", "Requests are being taken from the queue"],
+  "queue-shared": [
+    "Warn",
+    "Another consumer takes requests from this queue: nobody can keep their order, or the portal's rate; let one bridge do it"
+  ],
   "consumer-cancelled": [
     "Warn",
     "The broker cancelled the consumer (was the queue deleted or moved?); subscribing again"

@@ -14,6 +14,9 @@ import { Dispatch } from "./dispatch.ts"
 import type { Place } from "./lines.ts"
 import { type Arrival, openParking } from "./parking.ts"
 
+/** How long after a broker is back it may take until it has brought again what was lost. */
+const comesAgainWithin = "15 seconds"
+
 /**
  * The product: takes requests from the queue, has each one called, puts its answer into the other queue, and only then
  * acknowledges it. Runs until it is interrupted; then what is in flight is finished within `B24RMQ_DRAIN`.
@@ -129,11 +132,20 @@ export const bridge = Effect.gen(function* () {
     yield* want("journal", "taking")
   })
 
+  /** What was lost and has not come again by then is not coming. */
+  const giveUpLost = Effect.gen(function* () {
+    yield* until(intake.consuming, (consuming) => consuming)
+    const interrupted = until(intake.consuming, (consuming) => !consuming)
+    if (Option.isSome(yield* Effect.timeoutOption(interrupted, comesAgainWithin))) return
+    dispatch.lines.giveUp()
+    yield* interrupted
+  })
+
   const dropLost = Stream.runForEach(SubscriptionRef.changes(intake.losses), () => dispatch.look)
 
   const deciding = yield* Effect.forkScoped(dispatch.run)
   const minding = yield* Effect.forkScoped(Effect.raceFirst(Effect.forever(mindPortal), Effect.forever(mindJournal)))
-  const dropping = yield* Effect.forkScoped(dropLost)
+  const dropping = yield* Effect.forkScoped(Effect.raceFirst(dropLost, Effect.forever(giveUpLost)))
   const opened = until(journal.state, ({ _tag }) => _tag === "ready" || _tag === "failed")
   const fetching = yield* Effect.forkScoped(parking.run)
   const taking = yield* Stream.runForEach(intake.deliveries, (delivery) =>

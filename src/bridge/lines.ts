@@ -3,6 +3,8 @@ import { Effect } from "effect"
 /** A place in a line: requests of one line are executed one after another. */
 export interface Place {
   readonly line: string
+  /** The request's identity; empty for one that was found by its ticket. */
+  readonly id: string
   /** The ticket of one that was to be parked: a later one of its line has a higher one. */
   ticket: number | undefined
   /** It lies in the queue of parked requests. */
@@ -14,6 +16,8 @@ export interface Place {
 /** Who stands where in which line. A place is taken when a request arrives, and left when its outcome is known. */
 export class Lines {
   private readonly lines = new Map<string, Array<Place>>()
+  /** By the identity of the request. */
+  private readonly awaited = new Map<string, Place>()
   private readonly changed: () => void
 
   /** `changed` is told when it may be another's turn, or another's to rest. */
@@ -21,9 +25,12 @@ export class Lines {
     this.changed = changed
   }
 
-  /** The last place of a line. */
-  join(line: string): Place {
-    const place = { line, ticket: undefined, resting: false, held: false }
+  /** The place that waits for this request, or the last one of its line. */
+  join(line: string, id: string): Place {
+    const waiting = this.awaited.get(id)
+    this.awaited.delete(id)
+    if (waiting !== undefined) return waiting
+    const place = { line, id, ticket: undefined, resting: false, held: false }
     this.of(line).push(place)
     return place
   }
@@ -33,10 +40,26 @@ export class Lines {
     const places = this.of(line)
     const known = places.find((place) => place.ticket === ticket)
     if (known !== undefined) return known
-    const place = { line, ticket, resting: false, held: false }
+    const place = { line, id: "", ticket, resting: false, held: false }
     const later = places.findIndex((other) => other.ticket === undefined || other.ticket > ticket)
     places.splice(later < 0 ? places.length : later, 0, place)
     return place
+  }
+
+  /**
+   * The request of this place was lost with its channel before it was called. The broker brings it again, though not always
+   * before later ones: quorum queues do not where the broker was killed. So its place waits for it.
+   */
+  await(place: Place): void {
+    if (!this.lines.get(place.line)?.includes(place)) return
+    if (place.id === "" || this.awaited.has(place.id)) this.leave(place)
+    else this.awaited.set(place.id, place)
+  }
+
+  /** Waits no longer for those that have not come again: they were removed from their queue. */
+  giveUp(): void {
+    for (const place of this.awaited.values()) this.leave(place)
+    this.awaited.clear()
   }
 
   rest(place: Place): void {

@@ -89,7 +89,7 @@ export const openParking = Effect.fnUntraced(function* (start: (delivery: Parked
   const placeOf = (request: Request, delivery: Delivery): Place | undefined => {
     const line = lineOf(request)
     if (line === undefined) return undefined
-    if (!isParked(delivery)) return lines.join(line)
+    if (!isParked(delivery)) return lines.join(line, request.id)
     const place = lines.find(line, delivery.ticket)
     place.resting = false
     return place
@@ -102,7 +102,9 @@ export const openParking = Effect.fnUntraced(function* (start: (delivery: Parked
       if (unfinished && 2 * fetched <= prefetch) fetchAt(now())
       if (delivery.putBack() && place !== undefined) return lines.rest(place)
     }
-    if (place !== undefined && !place.resting) lines.leave(place)
+    if (place === undefined || place.resting) return
+    if (delivery.isLost()) lines.await(place)
+    else lines.leave(place)
   }
 
   const join = (delivery: ParkedDelivery): Verdict => {

@@ -21,7 +21,7 @@ import { type ChannelLost, during, openChannel, step } from "./channel.ts"
 import { closeLimit, Connection, type Link, type LinkLost } from "./connection.ts"
 import { kept, until } from "./kept.ts"
 import { type Raw, rawOf } from "./raw.ts"
-import { type QueueMissing, Topology } from "./topology.ts"
+import { lookAt, type QueueMissing, Topology } from "./topology.ts"
 import { Window } from "./window.ts"
 
 /** A request on loan from the broker. Once its channel is lost it is inert: the broker has it again. */
@@ -65,6 +65,9 @@ export class Intake extends Context.Service<
     Effect.suspend(() => open)
   )
 }
+
+/** A broker has noticed by then that a connection is gone: it lets two heartbeats of 10 s pass, as we do. */
+const heartbeatLapse = Duration.seconds(20)
 
 /** RabbitMQ closes a channel whose delivery is open for 30 minutes (rabbitmq.com/docs/consumers, consumer_timeout). */
 const nearLimit = Duration.minutes(25)
@@ -126,11 +129,27 @@ const open = Effect.gen(function* () {
         ])
       }).pipe(Effect.scoped)
 
+    /**
+     * What a lost connection had in hand comes back to the queue together with the end of its consumer. Until the broker
+     * has noticed that end, later requests would be taken before those.
+     */
+    const alone = (link: Link) =>
+      Effect.map(lookAt(link, queue), ({ consumerCount }) => consumerCount === 0).pipe(
+        Effect.repeat({ until: (isAlone) => isAlone, schedule: Schedule.spaced("50 millis") }),
+        Effect.timeoutOption(isShared ? 0 : heartbeatLapse),
+        Effect.flatMap((seen) => {
+          const before = isShared
+          isShared = Option.isNone(seen)
+          return isShared && !before ? tell("queue-shared", { queue }) : Effect.void
+        })
+      )
+
     /** Consumes on one channel while that is wanted. What was delivered stays with us when the broker cancels. */
     const subscription = (link: Link, held: Held, deliver: (message: ConsumeMessage) => void) =>
       Effect.fnUntraced(function* (well: Effect.Effect<void>) {
         yield* until(wanted, (now) => now === "taking")
         yield* topology.ensure(link, queue)
+        yield* alone(link)
         yield* Effect.addFinalizer(() => consumes(queue, false))
         const begun = Effect.gen(function* () {
           yield* well
@@ -145,6 +164,9 @@ const open = Effect.gen(function* () {
           held.window.adjust()
         }
       })
+
+    /** Somebody else consumes the queue, and goes on to. */
+    let isShared = false
 
     // Few deliveries are opened after a channel was lost: the next one may be lost as soon.
     let lostAt = Number.NEGATIVE_INFINITY

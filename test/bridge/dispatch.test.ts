@@ -155,7 +155,7 @@ const asker = (over: Partial<Asker> & { readonly method?: string; readonly user?
 /** Asks as the bridge does: with a place in a line, which it leaves when its outcome is known. */
 const inLine = ({ dispatch }: Stage, line: string, over: Parameters<typeof asker>[0] = {}) =>
   Effect.suspend(() => {
-    const place = dispatch.lines.join(line)
+    const place = dispatch.lines.join(line, crypto.randomUUID())
     return Effect.ensuring(
       dispatch.ask(asker({ ...over, place })),
       Effect.sync(() => dispatch.lines.leave(place))
