@@ -137,6 +137,9 @@ const queueNames = Schema.String.pipe(
 
 const MiB = 1024 * 1024
 
+/** `auto`, `off`, a file or a database. Bun takes what follows a ? in a file's name for options. */
+const journal = /^(?:auto|off|\/[^?]*[^?/]|postgres(?:ql)?:\/\/[^/?#]+\/[^/?#]+(?:\?.*)?)$/
+
 const table = {
   ampqUrl: row({
     name: "AMPQURL",
@@ -146,8 +149,8 @@ const table = {
     expects: "amqp://USER:PASSWORD@HOST:5672/VHOST or amqps://...",
     hint: (text) =>
       cutPassword.test(text) ? "inside user, password and vhost write / ? # @ % as %2F %3F %23 %40 %25" : undefined,
-    en: "Address of RabbitMQ. `AMQPURL` is accepted too. Like `B24REST` and `HTTPS_PROXY` it may come from a file that `AMPQURL_FILE` names, or from a systemd credential of its name (`LoadCredential=`).",
-    ru: "Адрес RabbitMQ. Имя `AMQPURL` тоже принимается. Как и `B24REST` и `HTTPS_PROXY`, может браться из файла, который называет `AMPQURL_FILE`, или из одноимённых учётных данных systemd (`LoadCredential=`)."
+    en: "Address of RabbitMQ. `AMQPURL` is accepted too. Like `B24REST`, `B24RMQ_JOURNAL` and `HTTPS_PROXY` it may come from a file that `AMPQURL_FILE` names, or from a systemd credential of its name (`LoadCredential=`).",
+    ru: "Адрес RabbitMQ. Имя `AMQPURL` тоже принимается. Как и `B24REST`, `B24RMQ_JOURNAL` и `HTTPS_PROXY`, может браться из файла, который называет `AMPQURL_FILE`, или из одноимённых учётных данных systemd (`LoadCredential=`)."
   }),
   b24Rest: row({
     name: "B24REST",
@@ -272,6 +275,33 @@ const table = {
     en: "Self-written methods that only read, for example `erp.order.find,erp.report.*`: they may be repeated when it is unknown whether they ran.",
     ru: "Собственные методы, которые только читают, например `erp.order.find,erp.report.*`: их можно повторить, когда неизвестно, выполнились ли они."
   }),
+  journal: row({
+    name: "B24RMQ_JOURNAL",
+    standard: "auto",
+    secret: true,
+    schema: Schema.RedactedFromValue(Schema.String.check(Schema.isPattern(journal))),
+    expects: "auto, off, the path of a file beginning with /, or postgres://USER:PASSWORD@HOST:5432/DATABASE",
+    en: "Where it is kept which writes were sent and what was answered, so that no write is done twice. `auto` is a file (SQLite) in `STATE_DIRECTORY`, else `/var/lib/b24rmq`, else `~/.local/state/b24rmq`, named by vhost and `AMPQIN`; whoever changes these keeps the memory by naming the old file. `postgres://...` (14 or later, reached directly) is for two bridges of which one stands by. `off` remembers until the process ends: after that a write may be done twice.",
+    ru: "Где хранится, какие записи были отправлены и что на них ответили, чтобы ни одна не выполнилась дважды. `auto` значит файл (SQLite) в `STATE_DIRECTORY`, иначе в `/var/lib/b24rmq`, иначе в `~/.local/state/b24rmq`, названный по vhost и `AMPQIN`; кто их меняет, сохранит память, указав прежний файл. `postgres://...` (14 или новее, соединение прямое) нужен двум мостам, один из которых ждёт в запасе. `off` помнит только до конца процесса: после него запись может выполниться дважды."
+  }),
+  journalKeep: row({
+    name: "B24RMQ_JOURNAL_KEEP",
+    standard: "86400",
+    unit: "s",
+    schema: seconds(60, 31_536_000),
+    expects: "a whole number of seconds from 60 to 31536000",
+    en: "How long an answer is remembered after the broker took it. The same message that comes later than that, published again by the producer or given back by a broker that was killed, is executed again.",
+    ru: "Сколько ответ помнится после того, как брокер его принял. То же сообщение, пришедшее позже (опубликованное ещё раз или возвращённое брокером после сбоя), выполнится ещё раз."
+  }),
+  journalMax: row({
+    name: "B24RMQ_JOURNAL_MAX",
+    standard: String(1024 * MiB),
+    unit: "bytes",
+    schema: whole(MiB, 1024 * 1024 * MiB),
+    expects: "a whole number of bytes from 1048576 to 1099511627776",
+    en: "How large the journal grows, about. Beyond it the answers that were taken longest ago are forgotten before their time, which shortens `B24RMQ_JOURNAL_KEEP`. What is under way, in doubt or not yet taken by the broker is never forgotten for it: when nothing else is left, no more writes are sent.",
+    ru: "До какого примерно размера растёт журнал. Сверх него раньше срока забываются ответы, принятые брокером раньше всех, то есть `B24RMQ_JOURNAL_KEEP` сокращается. То, что выполняется, осталось в сомнении или ещё не принято брокером, ради этого не забывается никогда: когда больше ничего не осталось, записи не отправляются."
+  }),
   ca: row({
     name: "B24RMQ_CA",
     standard: "",
@@ -342,6 +372,8 @@ export class Settings extends Context.Service<
   Values & {
     /** PEM texts of the further certificate authorities. */
     readonly authorities: ReadonlyArray<string>
+    /** Folders for what has to outlive the process, the first that can be written is meant. */
+    readonly stateFolders: ReadonlyArray<string>
     readonly live: MutableRef.MutableRef<Live>
   }
 >()("b24rmq/Settings") {
@@ -455,6 +487,14 @@ const readAuthorities = Effect.fnUntraced(function* (path: string) {
   return yield* Effect.fail(`B24RMQ_CA: read ${JSON.stringify(path)}; expected a readable PEM file with certificates`)
 })
 
+/** The folder that systemd gave this service (the first, where the unit names several), else the system's, else one's own. */
+const stateFolders = (env: Environment): ReadonlyArray<string> => {
+  const [given] = env.STATE_DIRECTORY?.split(":") ?? []
+  if (given) return [given]
+  const own = env.XDG_STATE_HOME || (env.HOME && `${env.HOME}/.local/state`)
+  return ["/var/lib/b24rmq", ...(own ? [`${own}/b24rmq`] : [])]
+}
+
 /** Problems between settings. Those that are wrong by themselves are not there. */
 const together = ({ ampqIn, ampqOut, b24Rest, allowHttp }: Partial<Values>): ReadonlyArray<string> => {
   const problems: Array<string> = []
@@ -496,6 +536,7 @@ export const readSettings = Effect.fnUntraced(function* (
     ...rest,
     b24Rest: new URL(b24Rest.pathname.replace(/\/*$/, "/"), b24Rest),
     authorities: authorities ?? [],
+    stateFolders: stateFolders(env),
     live: MutableRef.make<Live>({ concurrency: rest.concurrency, pack: rest.pack })
   }
 })

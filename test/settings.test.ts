@@ -203,6 +203,36 @@ const cases: Readonly<Record<string, Case>> = {
     ],
     wrong: ["erp.order.find erp.report.get", "erp.*.get", "erp/order", "erp.order.find;erp.report.get"]
   },
+  B24RMQ_JOURNAL: {
+    get: (s) => Redacted.value(s.journal),
+    absent: "auto",
+    good: [
+      ["auto", "auto"],
+      ["off", "off"],
+      ["/srv/b24rmq/main.journal", "/srv/b24rmq/main.journal"],
+      ["postgres://u:p@db:5432/b24rmq?sslmode=require", "postgres://u:p@db:5432/b24rmq?sslmode=require"],
+      ["postgresql://db/b24rmq", "postgresql://db/b24rmq"]
+    ],
+    wrong: ["no", "main.journal", "/srv/", "/srv/a?mode=ro", "postgres://db", "postgres:///b24rmq", "mysql://db/b24rmq"]
+  },
+  B24RMQ_JOURNAL_KEEP: {
+    get: seconds((s) => s.journalKeep),
+    absent: 86_400,
+    good: [
+      ["60", 60],
+      ["31536000", 31_536_000]
+    ],
+    wrong: ["59", "31536001", "24h", ...notWhole]
+  },
+  B24RMQ_JOURNAL_MAX: {
+    get: (s) => s.journalMax,
+    absent: 1_073_741_824,
+    good: [
+      ["1048576", 1_048_576],
+      ["1099511627776", 1_099_511_627_776]
+    ],
+    wrong: ["1048575", "1099511627777", "1GB", ...notWhole]
+  },
   B24RMQ_CA: {
     get: (s) => s.ca,
     absent: "",
@@ -259,7 +289,7 @@ const cases: Readonly<Record<string, Case>> = {
   }
 }
 
-const secrets = new Set(["AMPQURL", "B24REST", "HTTPS_PROXY"])
+const secrets = new Set(["AMPQURL", "B24REST", "B24RMQ_JOURNAL", "HTTPS_PROXY"])
 
 test("every setting of the table has its cases", () => {
   expect(Object.keys(cases).toSorted()).toEqual(
@@ -364,6 +394,16 @@ effect("a secret may come from a file or from a systemd credential, the variable
   })
 )
 
+effect("what has to outlive the process lies where systemd says, else in the system's folder or one's own", () =>
+  Effect.gen(function* () {
+    const folders = (env: Environment) => value(env, (s) => s.stateFolders)
+    expect(yield* folders({ STATE_DIRECTORY: "/var/lib/a:/var/lib/b", HOME: "/home/me" })).toEqual(["/var/lib/a"])
+    expect(yield* folders({ HOME: "/home/me" })).toEqual(["/var/lib/b24rmq", "/home/me/.local/state/b24rmq"])
+    expect(yield* folders({ HOME: "/home/me", XDG_STATE_HOME: "/state" })).toEqual(["/var/lib/b24rmq", "/state/b24rmq"])
+    expect(yield* folders({})).toEqual(["/var/lib/b24rmq"])
+  })
+)
+
 effect("B24RMQ_CA reads certificates", () =>
   Effect.gen(function* () {
     const folder = yield* temporaryFolder("settings")
@@ -417,7 +457,7 @@ effect("no problem repeats a secret, whatever was written", () =>
   Effect.promise(() =>
     fc.assert(
       fc.asyncProperty(
-        fc.constantFrom("AMPQURL", "AMQPURL", "B24REST", "HTTPS_PROXY"),
+        fc.constantFrom("AMPQURL", "AMQPURL", "B24REST", "B24RMQ_JOURNAL", "HTTPS_PROXY"),
         fc.array(
           fc.oneof(
             { weight: 3, arbitrary: fc.constant("canary0word") },
