@@ -47,6 +47,20 @@ export const events = {
     "The portal refuses the whole account; a person has to settle it with the portal's owner or the vendor"
   ],
   "outcome-unknown": ["Warn", "A call was cut off and may have been executed; answered as unknown"],
+  "journal-ready": ["Info", "The journal is open and can be written"],
+  "journal-standby": [
+    "Warn",
+    "Another bridge holds this journal: standing by until it ends (a bridge for other queues needs a journal of its own)"
+  ],
+  "journal-failed": ["Error", "The journal cannot be written: writes wait until it can, reads go on"],
+  "journal-full": [
+    "Error",
+    "The journal has reached B24RMQ_JOURNAL_MAX and holds nothing that may be forgotten: writes wait; raise the setting, or let open requests be answered"
+  ],
+  "journal-damaged": [
+    "Error",
+    "The journal's file is damaged: it was set aside and a new one begun; what it knew of earlier writes is lost"
+  ],
   "request-rejected": ["Warn", "A request could not be sent and was answered with the reason"],
   "request-answered": ["Debug", "A request was answered"],
   stopping: ["Info", "Stopping: nothing new is started, calls in flight are finished"],

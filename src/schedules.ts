@@ -37,3 +37,9 @@ export const probe = Schedule.min([Schedule.exponential("500 millis"), Schedule.
 
 /** Between attempts to publish an answer that its queue did not take, for ever: from 200 ms, doubling up to 5 s. */
 export const publishAgain = Schedule.min([Schedule.exponential("200 millis"), Schedule.spaced("5 seconds")])
+
+/** Between attempts to open a journal that cannot be written, for ever: from 200 ms, doubling up to 5 s. */
+export const openAgain = Schedule.min([Schedule.exponential("200 millis"), Schedule.spaced("5 seconds")])
+
+/** Between looks of a bridge that stands by whether the one before it has let go of the journal. */
+export const standBy = Schedule.spaced("500 millis")

@@ -53,7 +53,9 @@ export const bridge = Effect.gen(function* () {
   const answerTo = Effect.fnUntraced(function* (arrival: Arrival) {
     const { request, delivery, place } = arrival
     while (!delivery.isLost()) {
-      const known = yield* journal.recall(request)
+      const known = yield* journal.recall(request, isReading(request))
+      // Nothing intends yet, so nothing is in doubt.
+      if (known._tag === "InDoubt") return yield* Effect.die("a doubt that nobody resolves")
       if (known._tag === "Fresh") return yield* ask(arrival)
       if (known._tag === "Answered")
         return known.confirmed ? { ...known.answer, replayed: true as const } : known.answer
@@ -79,7 +81,7 @@ export const bridge = Effect.gen(function* () {
     })
     asking.delete(request.id)
     if (reply._tag !== "Sent") {
-      yield* journal.withdraw(request)
+      yield* journal.release(request)
       return reply._tag === "Closed" ? reply : undefined
     }
     const answer = answerFrom(request, reply)

@@ -1,115 +1,83 @@
-import { Context, Deferred, Effect, Layer } from "effect"
+import { Context, Effect, Layer, type SubscriptionRef } from "effect"
 import type { Answer } from "../message/answer.ts"
 import type { Request } from "../message/request.ts"
-
-/** What is known of a request that has just arrived. */
-export type Known =
-  /** Nothing: it is marked as running now, and whoever asked has to settle or withdraw it. */
-  | { readonly _tag: "Fresh" }
-  /** It is on its way. `answer` waits; undefined means that it was withdrawn without being sent. */
-  | { readonly _tag: "Running"; readonly answer: Effect.Effect<Answer | undefined> }
-  /** It was answered before. `confirmed`: the producer has that answer, as far as the broker knows. */
-  | { readonly _tag: "Answered"; readonly answer: Answer; readonly confirmed: boolean }
+import { Settings } from "../settings.ts"
+import { durable } from "./durable.ts"
+import type { Departing, JournalFailed, JournalState, Known, Overtaken } from "./known.ts"
+import { journalInMemory } from "./memory.ts"
+import { placeOf } from "./place.ts"
+import { openPostgres } from "./postgres.ts"
+import { openSqlite } from "./sqlite.ts"
+import type { Row } from "./store.ts"
 
 /**
- * What was asked and what was answered, so that a write is never done twice. A request without message_id cannot be
- * recognised again and is always fresh.
+ * What was asked and what was answered, so that a write is never done twice. Writes outlive the process; reads, which
+ * may be repeated, are remembered in memory only and until their answer is confirmed. A request without message_id
+ * cannot be recognised again and is always fresh. No body and no token of a request is kept.
  */
 export class Journal extends Context.Service<
   Journal,
   {
-    readonly recall: (request: Request) => Effect.Effect<Known>
-    /** The request was not sent, and will not be by the one who asked. */
-    readonly withdraw: (request: Request) => Effect.Effect<void>
-    /** The answer is known; it is kept until it is confirmed at least. */
+    /** Marks what is Fresh or InDoubt as running. For a write it waits while the journal cannot be read. */
+    readonly recall: (request: Request, isRead: boolean) => Effect.Effect<Known>
+    /** When it returns, it is on disk that these writes leave now. It passes over reads and requests without a name. */
+    readonly intend: (departing: ReadonlyArray<Departing>) => Effect.Effect<void, JournalFailed | Overtaken>
+    /**
+     * These departures came to nothing: refused for the rate, or never sent. An earlier one that is in doubt stays so.
+     * They are running still. Need not be waited for: until it is on disk they would come back as doubts.
+     */
+    readonly withdraw: (departing: ReadonlyArray<Departing>) => Effect.Effect<void>
+    /** Whoever was told Fresh or InDoubt has no answer and will get none. What left and was not withdrawn is in doubt. */
+    readonly release: (request: Request) => Effect.Effect<void>
+    /**
+     * The answer to what was Fresh or InDoubt. It is on disk when this returns. While the disk fails it is held for 30 s,
+     * and written as soon as that can be done: published before, it costs nothing worse than a doubt, because the intent
+     * stands on disk and a repeat is never sent blindly.
+     */
     readonly settle: (request: Request, answer: Answer) => Effect.Effect<void>
     /** The broker has the answer. Unless it is to be remembered, the same request is fresh from now on. */
     readonly confirmed: (request: Request, remember: boolean) => Effect.Effect<void>
+    readonly state: SubscriptionRef.SubscriptionRef<JournalState>
+    /**
+     * When earlier memory was lost with a damaged file, in milliseconds since 1970; undefined once that is longer ago
+     * than the journal remembers. A write that is Fresh and comes flagged as redelivered may be one of the lost.
+     */
+    readonly lostMemorySince: Effect.Effect<number | undefined>
+    /** Keeps a value beyond the process. */
+    readonly remember: (key: string, value: string) => Effect.Effect<void, JournalFailed>
+    /** A value that was kept. Waits until the journal has been opened. */
+    readonly recallKey: (key: string) => Effect.Effect<string | undefined>
+    /** The writes of a message_id, without their answers' bodies. */
+    readonly find: (messageId: string) => Effect.Effect<ReadonlyArray<Row>, JournalFailed>
   }
 >()("b24rmq/Journal") {
   /** Remembers while the process lives, the oldest forgotten first. */
-  static readonly layerMemory = Layer.sync(Journal, () =>
-    journalInMemory({ confirmed: 32 * MiB, unconfirmed: 256 * MiB })
+  static readonly layerMemory = Layer.effect(
+    Journal,
+    Effect.suspend(() => journalInMemory({ confirmed: 32 * MiB, unconfirmed: 256 * MiB }))
   )
+
+  /** As `B24RMQ_JOURNAL` says. */
+  static readonly layer = Layer.unwrap(
+    Effect.map(Settings, (settings) => {
+      const place = placeOf(settings)
+      switch (place._tag) {
+        case "Nowhere":
+          return Journal.layerMemory
+        case "File":
+          return Journal.layerOn(openSqlite(place.file), settings)
+        case "Database":
+          return Journal.layerOn(openPostgres(place), settings)
+      }
+    })
+  )
+
+  /** On a store that is given. */
+  static readonly layerOn = (...[open, settings]: Parameters<typeof durable>) =>
+    Layer.effect(
+      Journal,
+      Effect.suspend(() => durable(open, settings))
+    )
 }
 
 const MiB = 1024 * 1024
-
-/** What an entry costs besides its answer's bytes, roughly. */
-const overhead = 400
-
-/** Answers by request, the oldest first. Whatever exceeds `most` bytes is forgotten. */
-const answersUpTo = (most: number) => {
-  const answers = new Map<string, Answer>()
-  let held = 0
-  const drop = (id: string) => {
-    const answer = answers.get(id)
-    if (answer !== undefined) held -= answer.body.length + overhead
-    answers.delete(id)
-  }
-  return {
-    get: (id: string) => answers.get(id),
-    drop,
-    keep: (id: string, answer: Answer) => {
-      drop(id)
-      answers.set(id, answer)
-      held += answer.body.length + overhead
-      for (const oldest of answers.keys()) {
-        if (held <= most) break
-        drop(oldest)
-      }
-    }
-  }
-}
-
-/**
- * A journal in memory that holds answers of so many bytes. What runs is never forgotten: the prefetch bounds it, as it
- * bounds what waits for its confirm, unless links are lost again and again: hence the second, wider bound.
- */
-export const journalInMemory = (most: {
-  readonly confirmed: number
-  readonly unconfirmed: number
-}): Journal["Service"] => {
-  const running = new Map<string, Deferred.Deferred<Answer | undefined>>()
-  const unconfirmed = answersUpTo(most.unconfirmed)
-  const confirmed = answersUpTo(most.confirmed)
-
-  const end = (id: string, answer: Answer | undefined) => {
-    const waiting = running.get(id)
-    running.delete(id)
-    if (waiting !== undefined) Deferred.doneUnsafe(waiting, Effect.succeed(answer))
-  }
-
-  const known = (id: string): Known => {
-    const twin = running.get(id)
-    if (twin !== undefined) return { _tag: "Running", answer: Deferred.await(twin) }
-    const waiting = unconfirmed.get(id)
-    if (waiting !== undefined) return { _tag: "Answered", answer: waiting, confirmed: false }
-    const past = confirmed.get(id)
-    if (past !== undefined) return { _tag: "Answered", answer: past, confirmed: true }
-    running.set(id, Deferred.makeUnsafe())
-    return { _tag: "Fresh" }
-  }
-
-  return Journal.of({
-    recall: (request) =>
-      Effect.sync(() => (request.messageId === undefined ? ({ _tag: "Fresh" } as const) : known(request.id))),
-    withdraw: (request) =>
-      Effect.sync(() => {
-        if (request.messageId !== undefined) end(request.id, undefined)
-      }),
-    settle: (request, answer) =>
-      Effect.sync(() => {
-        if (request.messageId === undefined) return
-        unconfirmed.keep(request.id, answer)
-        end(request.id, answer)
-      }),
-    confirmed: (request, remember) =>
-      Effect.sync(() => {
-        const answer = unconfirmed.get(request.id) ?? confirmed.get(request.id)
-        unconfirmed.drop(request.id)
-        if (remember && answer !== undefined) confirmed.keep(request.id, answer)
-        else confirmed.drop(request.id)
-      })
-  })
-}

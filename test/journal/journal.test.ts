@@ -1,40 +1,41 @@
-import { describe, expect } from "bun:test"
-import { Effect, Fiber, Layer, Redacted } from "effect"
-import { Journal, journalInMemory } from "../../src/journal/journal.ts"
+import { afterAll, describe, expect } from "bun:test"
+import { createHash } from "node:crypto"
+import { Effect, Exit, Fiber, type Layer, Redacted, Scope } from "effect"
+import { Journal } from "../../src/journal/journal.ts"
+import { openPostgres } from "../../src/journal/postgres.ts"
+import { openSqlite } from "../../src/journal/sqlite.ts"
 import type { Answer } from "../../src/message/answer.ts"
-import type { Request } from "../../src/message/request.ts"
 import { effect } from "../effect.ts"
+import { temporaryFolder } from "../rig/child.ts"
+import { type Postgres, startPostgres } from "../rig/postgres.ts"
+import { answer, answered, departing, done, fresh, request, settings } from "./requests.ts"
 
-const request = (messageId: string | undefined, id = messageId ?? "nameless"): Request => ({
-  id,
-  messageId,
-  correlationId: undefined,
-  method: "crm.deal.add",
-  user: "1",
-  token: Redacted.make("secret"),
-  credential: "1#secret",
-  body: Buffer.from("{}"),
-  parameters: {},
-  order: undefined
+/** A journal that several processes, one after the other, open: each time it is built is another process. */
+type Place = Effect.Effect<Layer.Layer<Journal>, unknown, Scope.Scope>
+
+const scope = Scope.makeUnsafe()
+let started: Promise<Postgres> | undefined
+/** Started on the real clock, whatever the test's is. */
+const postgres = Effect.promise(() => (started ??= Effect.runPromise(Scope.provide(startPostgres(), scope))))
+afterAll(() => Effect.runPromise(Scope.close(scope, Exit.void)), 20_000)
+
+const inMemory: Place = Effect.succeed(Journal.layerMemory)
+const inFile: Place = Effect.map(temporaryFolder("journal"), (folder) =>
+  Journal.layerOn(openSqlite(`${folder}/journal`), settings())
+)
+const inDatabase: Place = Effect.gen(function* () {
+  const server = yield* postgres
+  const url = Redacted.make(yield* server.database)
+  return Journal.layerOn(openPostgres({ _tag: "Database", url, schema: "b24rmq_test" }), settings())
 })
 
-const answer = (text: string): Answer => ({ outcome: "done", body: Buffer.from(text), status: 200, attempts: 1 })
-
-const fresh = { _tag: "Fresh" } as const
-const answered = (text: string, confirmed: boolean) => ({ _tag: "Answered", answer: answer(text), confirmed }) as const
-
-/** Asks, settles and confirms, as for a request that went well. */
-const done = Effect.fnUntraced(function* (one: Request, text: string) {
-  const journal = yield* Journal
-  yield* journal.recall(one)
-  yield* journal.settle(one, answer(text))
-  yield* journal.confirmed(one, true)
-})
+const inProcess = <A, E>(layer: Layer.Layer<Journal>, body: Effect.Effect<A, E, Journal>) =>
+  Effect.provide(body, layer, { local: true })
 
 /** What the bridge needs of a journal, whatever it writes to. */
-const suite = (where: string, layer: Layer.Layer<Journal>) => {
-  const about = (name: string, body: Effect.Effect<unknown, never, Journal>) =>
-    effect(name, () => Effect.provide(body, Layer.fresh(layer)))
+const suite = (where: string, place: Place, outlives: boolean) => {
+  const about = (name: string, body: Effect.Effect<unknown, unknown, Journal>) =>
+    effect(name, () => Effect.flatMap(place, (layer) => inProcess(layer, body)))
 
   describe(`a journal in ${where}`, () => {
     about(
@@ -42,13 +43,13 @@ const suite = (where: string, layer: Layer.Layer<Journal>) => {
       Effect.gen(function* () {
         const journal = yield* Journal
         const one = request("m-1")
-        expect(yield* journal.recall(one)).toEqual(fresh)
-        expect(yield* journal.recall(one)).toMatchObject({ _tag: "Running" })
+        expect(yield* journal.recall(one, false)).toEqual(fresh)
+        expect(yield* journal.recall(one, false)).toMatchObject({ _tag: "Running" })
         yield* journal.settle(one, answer("1"))
-        expect(yield* journal.recall(one)).toEqual(answered("1", false))
+        expect(yield* journal.recall(one, false)).toEqual(answered("1", false))
         yield* journal.confirmed(one, true)
-        expect(yield* journal.recall(one)).toEqual(answered("1", true))
-        expect(yield* journal.recall(one)).toEqual(answered("1", true))
+        expect(yield* journal.recall(one, false)).toEqual(answered("1", true))
+        expect(yield* journal.recall(one, false)).toEqual(answered("1", true))
       })
     )
 
@@ -57,8 +58,8 @@ const suite = (where: string, layer: Layer.Layer<Journal>) => {
       Effect.gen(function* () {
         const journal = yield* Journal
         yield* done(request("m-1", "one"), "1")
-        expect(yield* journal.recall(request("m-1", "other"))).toEqual(fresh)
-        expect(yield* journal.recall(request("m-1", "one"))).toEqual(answered("1", true))
+        expect(yield* journal.recall(request("m-1", "other"), false)).toEqual(fresh)
+        expect(yield* journal.recall(request("m-1", "one"), false)).toEqual(answered("1", true))
       })
     )
 
@@ -67,8 +68,8 @@ const suite = (where: string, layer: Layer.Layer<Journal>) => {
       Effect.gen(function* () {
         const journal = yield* Journal
         const one = request("m-1")
-        yield* journal.recall(one)
-        const twins = yield* Effect.replicateEffect(journal.recall(one), 3)
+        yield* journal.recall(one, false)
+        const twins = yield* Effect.replicateEffect(journal.recall(one, false), 3)
         const waiting = yield* Effect.forEach(twins, (twin) =>
           Effect.forkChild(twin._tag === "Running" ? twin.answer : Effect.die("it should run"))
         )
@@ -82,16 +83,59 @@ const suite = (where: string, layer: Layer.Layer<Journal>) => {
     )
 
     about(
-      "tells those who wait that a request was withdrawn, and is then as if it had never come",
+      "tells those who wait that a request was released, which is then as if it had never come",
       Effect.gen(function* () {
         const journal = yield* Journal
         const one = request("m-1")
-        yield* journal.recall(one)
-        const twin = yield* journal.recall(one)
-        yield* journal.withdraw(one)
+        yield* journal.recall(one, false)
+        const twin = yield* journal.recall(one, false)
+        yield* journal.release(one)
         expect(twin._tag === "Running" ? yield* twin.answer : "not running").toBeUndefined()
-        expect(yield* journal.recall(one)).toEqual(fresh)
-        expect(yield* journal.recall(one)).toMatchObject({ _tag: "Running" })
+        expect(yield* journal.recall(one, false)).toEqual(fresh)
+        expect(yield* journal.recall(one, false)).toMatchObject({ _tag: "Running" })
+      })
+    )
+
+    about(
+      "is in doubt of what left and was released, and counts the departures",
+      Effect.gen(function* () {
+        const journal = yield* Journal
+        const [one, two] = [request("m-1"), request("m-2")]
+        for (const each of [one, two]) expect(yield* journal.recall(each, false)).toEqual(fresh)
+        yield* journal.intend(departing(one, two))
+        expect(yield* journal.recall(one, false)).toMatchObject({ _tag: "Running" })
+        yield* journal.release(one)
+        expect(yield* journal.recall(one, false)).toEqual({ _tag: "InDoubt", sentAt: 0, attempts: 1 })
+        expect(yield* journal.recall(one, false)).toMatchObject({ _tag: "Running" })
+        yield* journal.intend(departing(one))
+        yield* journal.release(one)
+        expect(yield* journal.recall(one, false)).toEqual({ _tag: "InDoubt", sentAt: 0, attempts: 2 })
+        yield* journal.settle(one, answer("1"))
+        expect(yield* journal.recall(one, false)).toEqual(answered("1", false))
+        expect(yield* journal.recall(two, false)).toMatchObject({ _tag: "Running" })
+      })
+    )
+
+    about(
+      "is not in doubt of what was withdrawn, unless an earlier departure is",
+      Effect.gen(function* () {
+        const journal = yield* Journal
+        const one = request("m-1")
+        yield* journal.recall(one, false)
+        yield* journal.withdraw(departing(one))
+        yield* journal.intend(departing(one))
+        yield* journal.withdraw(departing(one))
+        yield* journal.withdraw(departing(one))
+        expect(yield* journal.recall(one, false)).toMatchObject({ _tag: "Running" })
+        yield* journal.release(one)
+        expect(yield* journal.recall(one, false)).toEqual(fresh)
+        yield* journal.intend(departing(one))
+        yield* journal.release(one)
+        expect(yield* journal.recall(one, false)).toMatchObject({ _tag: "InDoubt", attempts: 1 })
+        yield* journal.intend(departing(one))
+        yield* journal.withdraw(departing(one))
+        yield* journal.release(one)
+        expect(yield* journal.recall(one, false)).toMatchObject({ _tag: "InDoubt", attempts: 1 })
       })
     )
 
@@ -100,11 +144,13 @@ const suite = (where: string, layer: Layer.Layer<Journal>) => {
       Effect.gen(function* () {
         const journal = yield* Journal
         const one = request("m-1")
-        yield* journal.recall(one)
-        yield* journal.settle(one, answer("1"))
-        expect(yield* journal.recall(one)).toEqual(answered("1", false))
+        yield* journal.recall(one, false)
+        yield* journal.settle(one, answer("1", "refused"))
+        expect(yield* journal.recall(one, false)).toMatchObject({ _tag: "Answered", confirmed: false })
         yield* journal.confirmed(one, false)
-        expect(yield* journal.recall(one)).toEqual(fresh)
+        expect(yield* journal.recall(one, false)).toEqual(fresh)
+        yield* done(one, "2")
+        expect(yield* journal.recall(one, false)).toEqual(answered("2", true))
       })
     )
 
@@ -114,13 +160,13 @@ const suite = (where: string, layer: Layer.Layer<Journal>) => {
         const journal = yield* Journal
         const one = request("m-1")
         yield* journal.confirmed(one, true)
-        expect(yield* journal.recall(one)).toEqual(fresh)
+        expect(yield* journal.recall(one, false)).toEqual(fresh)
         yield* journal.confirmed(one, true)
-        expect(yield* journal.recall(one)).toMatchObject({ _tag: "Running" })
+        expect(yield* journal.recall(one, false)).toMatchObject({ _tag: "Running" })
         yield* journal.settle(one, answer("1"))
         yield* journal.confirmed(one, true)
         yield* journal.confirmed(one, true)
-        expect(yield* journal.recall(one)).toEqual(answered("1", true))
+        expect(yield* journal.recall(one, false)).toEqual(answered("1", true))
       })
     )
 
@@ -129,19 +175,37 @@ const suite = (where: string, layer: Layer.Layer<Journal>) => {
       Effect.gen(function* () {
         const journal = yield* Journal
         const one = request(undefined)
-        expect(yield* journal.recall(one)).toEqual(fresh)
-        expect(yield* journal.recall(one)).toEqual(fresh)
+        expect(yield* journal.recall(one, false)).toEqual(fresh)
+        expect(yield* journal.recall(one, false)).toEqual(fresh)
+        yield* journal.intend(departing(one))
         yield* journal.settle(one, answer("1"))
-        expect(yield* journal.recall(one)).toEqual(fresh)
+        expect(yield* journal.recall(one, false)).toEqual(fresh)
         yield* journal.confirmed(one, true)
-        expect(yield* journal.recall(one)).toEqual(fresh)
-        yield* journal.withdraw(one)
-        expect(yield* journal.recall(one)).toEqual(fresh)
+        expect(yield* journal.recall(one, false)).toEqual(fresh)
+        yield* journal.release(one)
+        expect(yield* journal.recall(one, false)).toEqual(fresh)
         // Nor does it touch a named request, should their digests be the same.
         const named = request("m-1", "nameless")
-        yield* journal.recall(named)
-        yield* journal.withdraw(one)
-        expect(yield* journal.recall(named)).toMatchObject({ _tag: "Running" })
+        yield* journal.recall(named, false)
+        yield* journal.release(one)
+        expect(yield* journal.recall(named, false)).toMatchObject({ _tag: "Running" })
+      })
+    )
+
+    about(
+      "remembers a read until its answer is confirmed, and is never in doubt of it",
+      Effect.gen(function* () {
+        const journal = yield* Journal
+        const one = request("m-1")
+        expect(yield* journal.recall(one, true)).toEqual(fresh)
+        expect(yield* journal.recall(one, true)).toMatchObject({ _tag: "Running" })
+        yield* journal.intend([{ request: one, isRead: true, queue: "in" }])
+        yield* journal.release(one)
+        expect(yield* journal.recall(one, true)).toEqual(fresh)
+        yield* journal.settle(one, answer("1"))
+        expect(yield* journal.recall(one, true)).toEqual(answered("1", false))
+        yield* journal.confirmed(one, false)
+        expect(yield* journal.recall(one, true)).toEqual(fresh)
       })
     )
 
@@ -149,94 +213,117 @@ const suite = (where: string, layer: Layer.Layer<Journal>) => {
       "gives back the answer's bytes, outcome, status and attempts as they were",
       Effect.gen(function* () {
         const journal = yield* Journal
-        const one = request("m-1")
-        const odd: Answer = { outcome: "unknown", body: Buffer.from([0, 0xff, 0x7b]), status: undefined, attempts: 6 }
-        yield* journal.recall(one)
-        yield* journal.settle(one, odd)
-        yield* journal.confirmed(one, true)
-        expect(yield* journal.recall(one)).toEqual({ _tag: "Answered", answer: odd, confirmed: true })
+        const odd: ReadonlyArray<Answer> = [
+          { outcome: "unknown", body: Buffer.from([0, 0xff, 0x7b]), status: undefined, attempts: 6 },
+          { outcome: "done", body: Buffer.alloc(64 * 1024, 7), status: 200, attempts: 1, packed: true },
+          { outcome: "rejected", body: Buffer.from("'; DROP TABLE entry; --"), status: undefined, attempts: 0 },
+          { outcome: "done", body: Buffer.alloc(0), status: 200, attempts: 1 }
+        ]
+        for (const [at, answer] of odd.entries()) {
+          const one = request(`m-${at} '"$1\\ жук`)
+          yield* journal.recall(one, false)
+          yield* journal.settle(one, answer)
+          yield* journal.confirmed(one, true)
+          expect(yield* journal.recall(one, false)).toEqual({ _tag: "Answered", answer, confirmed: true })
+        }
+      })
+    )
+
+    about(
+      "keeps values by their key",
+      Effect.gen(function* () {
+        const journal = yield* Journal
+        expect(yield* journal.recallKey("paused")).toBeUndefined()
+        yield* journal.remember("paused", "1")
+        yield* journal.remember("paused", "2")
+        expect(yield* journal.recallKey("paused")).toBe("2")
+      })
+    )
+
+    if (!outlives) return
+
+    const afterRestart = (name: string, ...bodies: ReadonlyArray<Effect.Effect<unknown, unknown, Journal>>) =>
+      effect(name, () =>
+        Effect.flatMap(place, (layer) => Effect.forEach(bodies, (body) => inProcess(layer, body), { discard: true }))
+      )
+
+    const unsent = request("unsent")
+    const sent = request("sent")
+    const settled = request("settled")
+    const confirmed = request("confirmed")
+    const refused = request("refused")
+    const read = request("read")
+    afterRestart(
+      "knows in the next process what left, what was answered, and what was kept",
+      Effect.gen(function* () {
+        const journal = yield* Journal
+        for (const one of [unsent, sent, settled, refused]) yield* journal.recall(one, false)
+        yield* journal.recall(read, true)
+        yield* journal.intend(departing(sent, settled, refused))
+        yield* journal.settle(settled, answer("c"))
+        yield* journal.settle(refused, answer("e", "refused"))
+        yield* journal.settle(read, answer("f"))
+        yield* journal.confirmed(refused, false)
+        yield* done(confirmed, "d")
+        yield* journal.remember("paused", "yes")
+      }),
+      Effect.gen(function* () {
+        const journal = yield* Journal
+        expect(yield* journal.recall(unsent, false)).toEqual(fresh)
+        expect(yield* journal.recall(sent, false)).toEqual({ _tag: "InDoubt", sentAt: 0, attempts: 1 })
+        expect(yield* journal.recall(settled, false)).toEqual(answered("c", false))
+        expect(yield* journal.recall(confirmed, false)).toEqual(answered("d", true))
+        expect(yield* journal.recall(refused, false)).toEqual(fresh)
+        expect(yield* journal.recall(read, true)).toEqual(fresh)
+        expect(yield* journal.recallKey("paused")).toBe("yes")
+        expect(yield* journal.lostMemorySince).toBeUndefined()
+      }),
+      Effect.gen(function* () {
+        const journal = yield* Journal
+        // Asked for and never released: that alone leaves nothing behind.
+        expect(yield* journal.recall(unsent, false)).toEqual(fresh)
+        expect(yield* journal.recall(sent, false)).toEqual({ _tag: "InDoubt", sentAt: 0, attempts: 1 })
+      })
+    )
+
+    about(
+      "finds the writes of a message_id: times, method, outcome, and no body",
+      Effect.gen(function* () {
+        const journal = yield* Journal
+        yield* done(request("m-1", "one"), "1")
+        yield* done(request("m-10", "ten"), "10")
+        const other = request("m-1", "two")
+        yield* journal.recall(other, false)
+        yield* journal.intend(departing(other))
+        const found = yield* journal.find("m-1")
+        expect(found.length).toBe(2)
+        for (const row of found)
+          expect(row).toMatchObject({
+            messageId: "m-1",
+            method: "crm.deal.add",
+            credential: "1#abcdef01",
+            queue: "in",
+            sent: { at: 0, attempts: 1 }
+          })
+        const outcomes = found.map(({ answered }) => answered)
+        expect(outcomes).toContain(undefined)
+        expect(outcomes).toContainEqual({
+          outcome: "done",
+          status: 200,
+          attempts: 1,
+          packed: false,
+          body: undefined,
+          bytes: 1,
+          digest: createHash("sha256").update("1").digest("base64url"),
+          at: 0,
+          confirmed: true
+        })
+        expect(yield* journal.find("m")).toEqual([])
       })
     )
   })
 }
 
-suite("memory", Journal.layerMemory)
-
-/** A journal in memory that is soon full: of ten small answers at most, and of twenty that wait for their confirm. */
-const small = Layer.sync(Journal, () => journalInMemory({ confirmed: 10 * 500, unconfirmed: 20 * 500 }))
-
-const hundredBytes = "x".repeat(100)
-
-const ids = (count: number) => Array.from({ length: count }, (_, index) => request(`m-${index}`))
-
-effect("memory is bounded: the oldest confirmed answers go first", () =>
-  Effect.gen(function* () {
-    const journal = yield* Journal
-    const many = ids(1_000)
-    for (const one of many) yield* done(one, hundredBytes)
-    const known = yield* Effect.forEach(many, journal.recall)
-    expect(known.slice(0, 990).every(({ _tag }) => _tag === "Fresh")).toBe(true)
-    expect(known.slice(990)).toEqual(Array(10).fill(answered(hundredBytes, true)))
-  }).pipe(Effect.provide(small))
-)
-
-effect("memory is bounded: a large answer pushes out many small ones, and one that is too large keeps nothing", () =>
-  Effect.gen(function* () {
-    const journal = yield* Journal
-    const [first, second, third, others] = [request("first"), request("second"), request("third"), ids(5)]
-    for (const one of others) yield* done(one, hundredBytes)
-    yield* done(first, "x".repeat(4_000))
-    const kept = yield* Effect.forEach(others, journal.recall)
-    expect(kept.map(({ _tag }) => _tag)).toEqual(["Fresh", "Fresh", "Fresh", "Fresh", "Answered"])
-    yield* done(second, "x".repeat(10_000))
-    expect(yield* journal.recall(second)).toEqual(fresh)
-    yield* done(third, "1")
-    expect(yield* journal.recall(third)).toEqual(answered("1", true))
-  }).pipe(Effect.provide(small))
-)
-
-effect("what is not confirmed outlives what is, and what runs outlives both", () =>
-  Effect.gen(function* () {
-    const journal = yield* Journal
-    const running = request("running")
-    const waiting = ids(20)
-    yield* journal.recall(running)
-    for (const one of waiting) {
-      yield* journal.recall(one)
-      yield* journal.settle(one, answer(hundredBytes))
-    }
-    for (let index = 0; index < 500; index++) yield* done(request(`later-${index}`), hundredBytes)
-    expect(yield* Effect.forEach(waiting.slice(1), journal.recall)).toEqual(
-      Array(19).fill(answered(hundredBytes, false))
-    )
-    expect(yield* journal.recall(running)).toMatchObject({ _tag: "Running" })
-  }).pipe(Effect.provide(small))
-)
-
-effect("even what is not confirmed is bounded", () =>
-  Effect.gen(function* () {
-    const journal = yield* Journal
-    const many = ids(100)
-    for (const one of many) {
-      yield* journal.recall(one)
-      yield* journal.settle(one, answer(hundredBytes))
-    }
-    const known = yield* Effect.forEach(many, journal.recall)
-    expect(known.filter(({ _tag }) => _tag === "Answered").length).toBe(20)
-    expect(known.at(-1)).toEqual(answered(hundredBytes, false))
-  }).pipe(Effect.provide(small))
-)
-
-effect("an answer that was asked for again counts as new", () =>
-  Effect.gen(function* () {
-    const journal = yield* Journal
-    const first = request("first")
-    yield* done(first, hundredBytes)
-    for (let index = 0; index < 100; index++) {
-      yield* done(request(`other-${index}`), hundredBytes)
-      // It came again, was answered from memory, and the broker confirmed that, too.
-      if (index % 5 === 0) yield* journal.confirmed(first, true)
-    }
-    expect(yield* journal.recall(first)).toEqual(answered(hundredBytes, true))
-  }).pipe(Effect.provide(small))
-)
+suite("memory", inMemory, false)
+suite("a file", inFile, true)
+suite("PostgreSQL", inDatabase, true)

@@ -1,0 +1,54 @@
+import { accessSync, constants, mkdirSync } from "node:fs"
+import { hash } from "node:crypto"
+import { join } from "node:path"
+import { Redacted, Result } from "effect"
+import type { Settings } from "../settings.ts"
+
+export type Place =
+  | { readonly _tag: "Nowhere" }
+  | { readonly _tag: "File"; readonly file: string }
+  | { readonly _tag: "Database"; readonly url: Redacted.Redacted<string>; readonly schema: string }
+
+type Wanted = Pick<Settings["Service"], "journal" | "ampqUrl" | "ampqIn" | "stateFolders">
+
+/** Where the journal of these settings is kept. */
+export const placeOf = ({ journal, ampqUrl, ampqIn, stateFolders }: Wanted): Place => {
+  const text = Redacted.value(journal)
+  const name = nameOf(vhostIn(Redacted.value(ampqUrl)), ampqIn)
+  if (text === "off") return { _tag: "Nowhere" }
+  if (text.startsWith("/")) return { _tag: "File", file: text }
+  // PostgreSQL cuts names at 63 bytes.
+  if (text !== "auto") return { _tag: "Database", url: journal, schema: `b24rmq_${name}` }
+  const folder = stateFolders.find(isWritable) ?? stateFolders[0] ?? "."
+  return { _tag: "File", file: join(folder, `${name}.journal`) }
+}
+
+/** A name for files that people can read, and that no two sets of queues share. */
+export const nameOf = (vhost: string, queues: ReadonlyArray<string>) => {
+  const text = JSON.stringify([vhost, ...queues])
+  const readable = [vhost, ...queues]
+    .join(" ")
+    .replace(/[^A-Za-z0-9]+/g, "-")
+    .replace(/^-|-$/g, "")
+    .slice(0, 40)
+  return `${readable || "journal"}-${hash("sha256", text).slice(0, 8)}`
+}
+
+const vhostIn = (url: string) => {
+  const path = URL.parse(url)?.pathname.slice(1) ?? ""
+  return path === ""
+    ? "/"
+    : Result.getOrElse(
+        Result.try(() => decodeURIComponent(path)),
+        () => path
+      )
+}
+
+/** Makes the folder where it may. */
+const isWritable = (folder: string) =>
+  Result.isSuccess(
+    Result.try(() => {
+      mkdirSync(folder, { recursive: true, mode: 0o700 })
+      accessSync(folder, constants.W_OK | constants.X_OK)
+    })
+  )
