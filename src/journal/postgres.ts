@@ -95,6 +95,12 @@ const connect = (url: Redacted.Redacted<string>) =>
               idle_session_timeout: lease,
               idle_in_transaction_session_timeout: lease,
               statement_timeout: lease,
+              // Rows are asked for by their keys. Before the first ANALYZE the planner would read the whole table for them.
+              enable_seqscan: "off",
+              enable_hashjoin: "off",
+              enable_mergejoin: "off",
+              // What then can only be read as a whole looks so dear that it would be compiled each time.
+              jit: "off",
               // What is committed has to be on disk, whatever the server's default.
               synchronous_commit: "on"
             }

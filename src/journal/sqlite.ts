@@ -68,8 +68,8 @@ export const openSqlite = (file: string): Open => {
 
   const lock = Effect.fnUntraced(function* ({ waiting }: Opening) {
     const run = yield* connect(`${file}.lock`)
-    yield* run("PRAGMA journal_mode = MEMORY")
-    yield* run("BEGIN EXCLUSIVE").pipe(
+    // No fourth file: in this one nothing is ever written.
+    yield* Effect.andThen(run("PRAGMA journal_mode = MEMORY"), run("BEGIN EXCLUSIVE")).pipe(
       Effect.tapError(({ code }) => (code === "SQLITE_BUSY" ? waiting : Effect.void)),
       Effect.retry({ schedule: standBy, while: ({ code }) => code === "SQLITE_BUSY" })
     )
