@@ -395,7 +395,7 @@ export const durable = Effect.fnUntraced(function* (
       for (const key of keys) {
         const found = lookups.get(key)
         lookups.delete(key)
-        if (found !== undefined) Deferred.doneUnsafe(found, Effect.succeed({ row: overlaid(rows.get(key)), session }))
+        if (found !== undefined) Deferred.doneUnsafe(found, Effect.succeed({ row: rows.get(key), session }))
       }
     }
     for (const question of questions) {
@@ -404,13 +404,6 @@ export const durable = Effect.fnUntraced(function* (
       Deferred.doneUnsafe(question.done, Effect.succeed(rows))
     }
   })
-
-  /** What was confirmed since counts, though it waits to be written. */
-  const overlaid = (row: Row | undefined): Row | undefined => {
-    if (row?.answered === undefined) return row
-    if (pending.forgets.has(row.key)) return undefined
-    return pending.confirms.has(row.key) ? { ...row, answered: { ...row.answered, confirmed: true } } : row
-  }
 
   /** Forgets what is old, and what is too much. */
   const tidy = Effect.fnUntraced(function* (store: Store) {
