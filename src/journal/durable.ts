@@ -108,6 +108,8 @@ const beginningOf = (messageId: string) => hash("sha256", messageId, "base64url"
 export const keyOf = (portal: string, request: Request) =>
   beginningOf(request.messageId ?? "") + hash("sha256", `${portal} ${request.id}`, "base64url").slice(0, 32)
 
+export type JournalSettings = Pick<Settings["Service"], "b24Rest" | "journalKeep" | "journalMax">
+
 /**
  * A journal on a store. What is under way is known in memory; of everything else the store is asked, once for all that
  * arrived in one turn of the event loop. One fiber owns the store, and one transaction serves all that wait.
@@ -118,7 +120,7 @@ export const keyOf = (portal: string, request: Request) =>
  */
 export const durable = Effect.fnUntraced(function* (
   open: Open,
-  settings: Pick<Settings["Service"], "b24Rest" | "journalKeep" | "journalMax">
+  settings: JournalSettings
 ): Effect.fn.Return<Journal["Service"], never, Scope.Scope> {
   const clock = yield* Clock.Clock
   const now = () => clock.currentTimeMillisUnsafe()
@@ -389,6 +391,7 @@ export const durable = Effect.fnUntraced(function* (
     if (full && batch.confirms.size > 0) grown = Infinity
   })
 
+  /** Answers what was asked before `write` began; whoever asks later has to wait for the next turn. */
   const read = Effect.fnUntraced(function* (store: Store, keys: ReadonlyArray<string>) {
     if (keys.length > 0) {
       const rows = new Map((yield* store.find(keys)).map((row) => [row.key, row]))
@@ -410,9 +413,9 @@ export const durable = Effect.fnUntraced(function* (
     const at = now()
     if (at - sweptAt >= sweepEvery) {
       const before = { confirmed: at - keep, unconfirmed: at - unconfirmedLonger * keep }
+      if (full || sweptAt === -Infinity) grown = Infinity
       if ((yield* store.forget(before, sweepAtMost)) < sweepAtMost) sweptAt = at
       else wake()
-      grown = Infinity
     }
     const most = settings.journalMax
     if (grown < most / 100) return
