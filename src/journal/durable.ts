@@ -440,17 +440,19 @@ export const durable = Effect.fnUntraced(function* (
     facts = yield* store.facts
     for (const entry of running.values()) pending.rows.add(entry)
     sweptAt = -Infinity
-    yield* turn(store)
-    Deferred.doneUnsafe(opened, Effect.void)
-    return yield* Effect.forever(
-      Effect.gen(function* () {
+    const turns = Effect.gen(function* () {
+      yield* turn(store)
+      Deferred.doneUnsafe(opened, Effect.void)
+      while (true) {
         const woken = yield* Effect.timeoutOption(Queue.take(wakes), beatEvery)
         // Whatever else this turn of the event loop brings goes along.
         yield* Effect.yieldNow
         if (Option.isNone(woken)) yield* store.beat
         yield* turn(store)
-      })
-    ).pipe(Effect.onInterrupt(() => write(store).pipe(Effect.ignore, Effect.uninterruptible)))
+      }
+    })
+    // A stop writes what still waits for company.
+    return yield* Effect.onInterrupt(turns, () => Effect.ignore(Effect.uninterruptible(write(store))))
   })
 
   const lost = Effect.fnUntraced(function* (cause: Cause.Cause<StoreFailed>) {
@@ -505,8 +507,8 @@ export const durable = Effect.fnUntraced(function* (
   }
 })
 
-/** What a row takes besides the body, with its index entries, in bytes: measured over 100,000 rows. */
-const rowCost = 420
+/** What a row takes besides the body, in bytes, roughly: tells when the size is to be looked at again. */
+const rowCost = 400
 
 const held = "another bridge holds it"
 const tooFull = "it has reached B24RMQ_JOURNAL_MAX, and nothing in it may be forgotten"

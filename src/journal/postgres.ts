@@ -20,8 +20,11 @@ const lease = 10_000
 /** A server that is silent for so long counts as gone. Longer than it lets a statement run. */
 const patience = lease + 5_000
 
-/** What a row takes besides the body, with its index entries: measured over 100,000 rows. */
-const rowBytes = 420
+/**
+ * What a row takes besides the body, in bytes: with its index entries and its two dead versions, which stay until the
+ * server's own vacuum. Measured over 100,000 rows (bench/journal.ts).
+ */
+const rowBytes = 950
 
 /**
  * A journal in a PostgreSQL schema of its own. One session does everything and holds an advisory lock while it lives. Each
