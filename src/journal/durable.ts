@@ -215,10 +215,12 @@ export const durable = Effect.fnUntraced(function* (
 
   const intend = (departing: ReadonlyArray<Departing>) =>
     Effect.suspend((): Effect.Effect<void, JournalFailed | Overtaken> => {
-      const writes = departing.flatMap(({ request, isRead, queue }) => {
-        const entry = isRead ? undefined : entryOf(request)
+      const named = departing.filter(({ request, isRead }) => !isRead && request.messageId !== undefined)
+      const writes = named.flatMap(({ request, queue }) => {
+        const entry = entryOf(request)
         return entry === undefined ? [] : [{ entry, queue }]
       })
+      if (writes.length < named.length) return Effect.die(notRecalled)
       if (writes.length === 0) return Effect.void
       const failed = cannotWrite()
       if (failed !== undefined) return Effect.fail(failed)
@@ -509,6 +511,9 @@ export const durable = Effect.fnUntraced(function* (
 
 /** What a row takes besides the body, in bytes, roughly: tells when the size is to be looked at again. */
 const rowCost = 400
+
+/** To go on would be to send a write of which the journal knows nothing. */
+const notRecalled = new Error("a write leaves that was not recalled, or was released")
 
 const held = "another bridge holds it"
 const tooFull = "it has reached B24RMQ_JOURNAL_MAX, and nothing in it may be forgotten"

@@ -20,7 +20,10 @@ export class Journal extends Context.Service<
   {
     /** Marks what is Fresh or InDoubt as running. For a write it waits while the journal cannot be read. */
     readonly recall: (request: Request, isRead: boolean) => Effect.Effect<Known>
-    /** When it returns, it is on disk that these writes leave now. It passes over reads and requests without a name. */
+    /**
+     * When it returns, it is on disk that these writes leave now. It passes over reads and requests without a name; on
+     * disk, a write that does not run is a defect: it was not recalled, or was released.
+     */
     readonly intend: (departing: ReadonlyArray<Departing>) => Effect.Effect<void, JournalFailed | Overtaken>
     /**
      * These departures came to nothing: refused for the rate, or never sent. An earlier one that is in doubt stays so.

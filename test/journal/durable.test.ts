@@ -1,5 +1,5 @@
 import { expect } from "bun:test"
-import { Context, Duration, Effect, Fiber, Layer, SubscriptionRef } from "effect"
+import { Context, Duration, Effect, Exit, Fiber, Layer, SubscriptionRef } from "effect"
 import { TestClock } from "effect/testing"
 import { keyOf } from "../../src/journal/durable.ts"
 import { Journal } from "../../src/journal/journal.ts"
@@ -125,6 +125,19 @@ about(
     for (const each of [one, two]) yield* journal.release(each)
     for (const each of [one, two]) expect(yield* journal.recall(each, false)).toEqual(fresh)
     yield* journal.intend(departing(one, two))
+  })
+)
+
+about(
+  "a write that was not recalled cannot leave",
+  Effect.gen(function* () {
+    const journal = yield* Journal
+    const { commits } = yield* Wrap
+    const [known, stranger] = [request("known"), request("stranger")]
+    yield* journal.recall(known, false)
+    const exit = yield* Effect.exit(journal.intend(departing(known, stranger)))
+    expect(Exit.hasDies(exit)).toBe(true)
+    expect(commits).toEqual([])
   })
 )
 
