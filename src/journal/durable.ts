@@ -146,8 +146,17 @@ export const durable = Effect.fnUntraced(function* (
 
   const wake = () => void Queue.offerUnsafe(wakes, undefined)
 
-  const entryOf = (request: Request) =>
-    request.messageId === undefined ? undefined : running.get(keyOf(portal, request))
+  const keys = new WeakMap<Request, string>()
+  /** Asked for at each step of a request. */
+  const keyOnce = (request: Request) => {
+    const known = keys.get(request)
+    if (known !== undefined) return known
+    const key = keyOf(portal, request)
+    keys.set(request, key)
+    return key
+  }
+
+  const entryOf = (request: Request) => (request.messageId === undefined ? undefined : running.get(keyOnce(request)))
 
   const become = (next: JournalState) =>
     Effect.suspend(() => {
@@ -198,7 +207,7 @@ export const durable = Effect.fnUntraced(function* (
   const recall = (request: Request, isRead: boolean) => {
     if (isRead || request.messageId === undefined) return reads.recall(request, isRead)
     return Effect.suspend(() => {
-      const key = keyOf(portal, request)
+      const key = keyOnce(request)
       const twin = underWay(key)
       if (twin !== undefined) return Effect.succeed(twin)
       return Effect.map(lookUp(key), (found) => underWay(key) ?? claim(key, request, found))
@@ -288,7 +297,7 @@ export const durable = Effect.fnUntraced(function* (
   const confirmed = (request: Request, remember: boolean) =>
     Effect.suspend(() => {
       if (request.messageId === undefined || reads.holds(request)) return reads.confirmed(request, remember)
-      const key = keyOf(portal, request)
+      const key = keyOnce(request)
       long.drop(key)
       const entry = running.get(key)
       if (entry !== undefined && entry.settled === undefined) return Effect.void
@@ -548,7 +557,7 @@ const answeredBy = ({ outcome, status, attempts, packed, body }: Answer, at: num
   packed: packed === true,
   body: body.length > longestKept ? undefined : body,
   bytes: body.length,
-  digest: hash("sha256", body, "base64url"),
+  digest: body.length > longestKept ? hash("sha256", body, "base64url") : undefined,
   at,
   confirmed: false
 })

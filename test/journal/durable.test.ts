@@ -1,4 +1,5 @@
 import { expect } from "bun:test"
+import { createHash } from "node:crypto"
 import { Context, Duration, Effect, Exit, Fiber, Layer, SubscriptionRef } from "effect"
 import { TestClock } from "effect/testing"
 import { keyOf } from "../../src/journal/durable.ts"
@@ -262,7 +263,7 @@ about(
       packed: false,
       body: Buffer.from("theirs"),
       bytes: 6,
-      digest: "",
+      digest: undefined,
       at: 0,
       confirmed: true
     } as const
@@ -307,6 +308,7 @@ about(
     const body = known._tag === "Answered" ? String(known.answer.body) : ""
     expect(JSON.parse(body)).toMatchObject({ error: "B24RMQ_ANSWER_NOT_KEPT" })
     expect(body).toContain("65537 bytes")
+    expect(body).toContain(createHash("sha256").update(text).digest("base64url"))
   })
 )
 
