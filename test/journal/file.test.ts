@@ -362,8 +362,8 @@ for (const seed of [1, 2, 3, 4, 5]) {
             const known = yield* journal.recall(request(id), false)
             if (settled.has(id)) expect(known).toMatchObject({ _tag: "Answered", answer: answer(id) })
             else if (intended.has(id)) expect(["InDoubt", "Answered"]).toContain(known._tag)
-            // Killed within an intent, it may be in doubt; an answer it cannot have.
-            else expect(["Fresh", "InDoubt"]).toContain(known._tag)
+            // What it did last it may not have said any more.
+            else if (known._tag === "Answered") expect(known.answer).toEqual(answer(id))
           }
         })
       )
