@@ -27,7 +27,7 @@ const farewell = 2_000
  * What a row takes besides the body, in bytes: with its index entries and its two dead versions, which stay until the
  * server's own vacuum. Measured over 100,000 rows (bench/journal.ts).
  */
-const rowBytes = 950
+const rowBytes = 900
 
 /**
  * A journal in a PostgreSQL schema of its own. One session does everything and holds an advisory lock while it lives. Each
