@@ -11,15 +11,15 @@ import {
   type Scope,
   SubscriptionRef
 } from "effect"
-import { hash } from "node:crypto"
 import { tell } from "../events.ts"
-import { type Answer, ownError } from "../message/answer.ts"
+import type { Answer } from "../message/answer.ts"
 import type { Request } from "../message/request.ts"
 import { openAgain } from "../schedules.ts"
 import type { Settings } from "../settings.ts"
 import type { Journal } from "./journal.ts"
 import { type Departing, JournalFailed, type JournalState, type Known, Overtaken } from "./known.ts"
 import { answersUpTo, journalInMemory } from "./memory.ts"
+import { answeredBy, answerOf, beginningOf, keyOf } from "./row.ts"
 import {
   type Answered,
   type Changes,
@@ -32,9 +32,6 @@ import {
 } from "./store.ts"
 
 const MiB = 1024 * 1024
-
-/** Longer answers are known by their digest only. */
-const longestKept = 64 * 1024
 
 /** For how long an answer is held back while it cannot be written. */
 const holdAnswers = Duration.seconds(30)
@@ -99,14 +96,6 @@ const nothing = () => ({
   }>,
   intents: [] as Array<Intent>
 })
-
-/**
- * Keys begin with the digest of the message_id, so that all writes of one id lie together; then comes the digest that
- * tells requests apart, with the portal's address.
- */
-const beginningOf = (messageId: string) => hash("sha256", messageId, "base64url").slice(0, 12)
-export const keyOf = (portal: string, request: Request) =>
-  beginningOf(request.messageId ?? "") + hash("sha256", `${portal} ${request.id}`, "base64url").slice(0, 32)
 
 export type JournalSettings = Pick<Settings["Service"], "b24Rest" | "journalKeep" | "journalMax">
 
@@ -548,29 +537,4 @@ const rowOf = ({ key, request, queue, sent, settled }: Entry): Row => ({
   queue,
   sent,
   answered: settled?.answered
-})
-
-const answeredBy = ({ outcome, status, attempts, packed, body }: Answer, at: number): Answered => ({
-  outcome,
-  status,
-  attempts,
-  packed: packed === true,
-  body: body.length > longestKept ? undefined : body,
-  bytes: body.length,
-  digest: body.length > longestKept ? hash("sha256", body, "base64url") : undefined,
-  at,
-  confirmed: false
-})
-
-const answerOf = ({ outcome, status, attempts, packed, body, bytes, digest }: Answered): Answer => ({
-  outcome,
-  status,
-  attempts,
-  body:
-    body ??
-    ownError(
-      "B24RMQ_ANSWER_NOT_KEPT",
-      `This request was answered before and is not sent again. Its answer, ${bytes} bytes with the SHA-256 digest ${digest} (base64url), was too long to be kept.`
-    ),
-  ...(packed ? { packed: true as const } : {})
 })
