@@ -4,7 +4,7 @@ import { TestClock } from "effect/testing"
 import fc from "fast-check"
 import * as schedules from "../src/schedules.ts"
 
-const { fullJitter, probe, publishAgain, readAgain, reconnect } = schedules
+const { fullJitter, openAgain, probe, publishAgain, readAgain, reconnect, standBy } = schedules
 
 type AnySchedule = Schedule.Schedule<unknown>
 
@@ -75,7 +75,7 @@ const every = (waits: ReadonlyArray<Wait>, check: (wait: Wait, before: Wait | un
 
 test("every schedule of the program is tested here", () => {
   const named = Object.entries(schedules).flatMap(([name, value]) => (Schedule.isSchedule(value) ? [name] : []))
-  expect(named.toSorted()).toEqual(["probe", "publishAgain", "readAgain", "reconnect"])
+  expect(named.toSorted()).toEqual(["openAgain", "probe", "publishAgain", "readAgain", "reconnect", "standBy"])
 })
 
 describe("reconnect", () => {
@@ -129,6 +129,12 @@ const upTo = (name: string, schedule: AnySchedule, first: number, cap: number) =
 
 upTo("probe", probe, 500, 15_000)
 upTo("publishAgain", publishAgain, 200, 5_000)
+upTo("openAgain", openAgain, 200, 5_000)
+
+test("standBy looks twice a second, for ever", () =>
+  holds(standBy, 50, (waits, took) => {
+    expect(waits.map(({ wait }) => wait)).toEqual(took.map(() => 500))
+  }))
 
 describe("readAgain", () => {
   test("five waits of 1, 2, 4, 8 and 16 s, whatever the attempts take: six attempts over 31 s", () =>

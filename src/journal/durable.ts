@@ -11,15 +11,15 @@ import {
   type Scope,
   SubscriptionRef
 } from "effect"
-import { hash } from "node:crypto"
 import { tell } from "../events.ts"
-import { type Answer, ownError } from "../message/answer.ts"
+import type { Answer } from "../message/answer.ts"
 import type { Request } from "../message/request.ts"
 import { openAgain } from "../schedules.ts"
 import type { Settings } from "../settings.ts"
 import type { Journal } from "./journal.ts"
 import { type Departing, JournalFailed, type JournalState, type Known, Overtaken } from "./known.ts"
 import { answersUpTo, journalInMemory } from "./memory.ts"
+import { answeredBy, answerOf, beginningOf, keyOf } from "./row.ts"
 import {
   type Answered,
   type Changes,
@@ -32,9 +32,6 @@ import {
 } from "./store.ts"
 
 const MiB = 1024 * 1024
-
-/** Longer answers are known by their digest only. */
-const longestKept = 64 * 1024
 
 /** For how long an answer is held back while it cannot be written. */
 const holdAnswers = Duration.seconds(30)
@@ -100,13 +97,7 @@ const nothing = () => ({
   intents: [] as Array<Intent>
 })
 
-/**
- * Keys begin with the digest of the message_id, so that all writes of one id lie together; then comes the digest that
- * tells requests apart, with the portal's address.
- */
-const beginningOf = (messageId: string) => hash("sha256", messageId, "base64url").slice(0, 12)
-export const keyOf = (portal: string, request: Request) =>
-  beginningOf(request.messageId ?? "") + hash("sha256", `${portal} ${request.id}`, "base64url").slice(0, 32)
+export type JournalSettings = Pick<Settings["Service"], "b24Rest" | "journalKeep" | "journalMax">
 
 /**
  * A journal on a store. What is under way is known in memory; of everything else the store is asked, once for all that
@@ -118,7 +109,7 @@ export const keyOf = (portal: string, request: Request) =>
  */
 export const durable = Effect.fnUntraced(function* (
   open: Open,
-  settings: Pick<Settings["Service"], "b24Rest" | "journalKeep" | "journalMax">
+  settings: JournalSettings
 ): Effect.fn.Return<Journal["Service"], never, Scope.Scope> {
   const clock = yield* Clock.Clock
   const now = () => clock.currentTimeMillisUnsafe()
@@ -144,8 +135,17 @@ export const durable = Effect.fnUntraced(function* (
 
   const wake = () => void Queue.offerUnsafe(wakes, undefined)
 
-  const entryOf = (request: Request) =>
-    request.messageId === undefined ? undefined : running.get(keyOf(portal, request))
+  const keys = new WeakMap<Request, string>()
+  /** Asked for at each step of a request. */
+  const keyOnce = (request: Request) => {
+    const known = keys.get(request)
+    if (known !== undefined) return known
+    const key = keyOf(portal, request)
+    keys.set(request, key)
+    return key
+  }
+
+  const entryOf = (request: Request) => (request.messageId === undefined ? undefined : running.get(keyOnce(request)))
 
   const become = (next: JournalState) =>
     Effect.suspend(() => {
@@ -196,7 +196,7 @@ export const durable = Effect.fnUntraced(function* (
   const recall = (request: Request, isRead: boolean) => {
     if (isRead || request.messageId === undefined) return reads.recall(request, isRead)
     return Effect.suspend(() => {
-      const key = keyOf(portal, request)
+      const key = keyOnce(request)
       const twin = underWay(key)
       if (twin !== undefined) return Effect.succeed(twin)
       return Effect.map(lookUp(key), (found) => underWay(key) ?? claim(key, request, found))
@@ -213,10 +213,12 @@ export const durable = Effect.fnUntraced(function* (
 
   const intend = (departing: ReadonlyArray<Departing>) =>
     Effect.suspend((): Effect.Effect<void, JournalFailed | Overtaken> => {
-      const writes = departing.flatMap(({ request, isRead, queue }) => {
-        const entry = isRead ? undefined : entryOf(request)
+      const named = departing.filter(({ request, isRead }) => !isRead && request.messageId !== undefined)
+      const writes = named.flatMap(({ request, queue }) => {
+        const entry = entryOf(request)
         return entry === undefined ? [] : [{ entry, queue }]
       })
+      if (writes.length < named.length) return Effect.die(notRecalled)
       if (writes.length === 0) return Effect.void
       const failed = cannotWrite()
       if (failed !== undefined) return Effect.fail(failed)
@@ -284,7 +286,7 @@ export const durable = Effect.fnUntraced(function* (
   const confirmed = (request: Request, remember: boolean) =>
     Effect.suspend(() => {
       if (request.messageId === undefined || reads.holds(request)) return reads.confirmed(request, remember)
-      const key = keyOf(portal, request)
+      const key = keyOnce(request)
       long.drop(key)
       const entry = running.get(key)
       if (entry !== undefined && entry.settled === undefined) return Effect.void
@@ -389,6 +391,7 @@ export const durable = Effect.fnUntraced(function* (
     if (full && batch.confirms.size > 0) grown = Infinity
   })
 
+  /** Answers what was asked before `write` began; whoever asks later has to wait for the next turn. */
   const read = Effect.fnUntraced(function* (store: Store, keys: ReadonlyArray<string>) {
     if (keys.length > 0) {
       const rows = new Map((yield* store.find(keys)).map((row) => [row.key, row]))
@@ -410,9 +413,9 @@ export const durable = Effect.fnUntraced(function* (
     const at = now()
     if (at - sweptAt >= sweepEvery) {
       const before = { confirmed: at - keep, unconfirmed: at - unconfirmedLonger * keep }
+      if (full || sweptAt === -Infinity) grown = Infinity
       if ((yield* store.forget(before, sweepAtMost)) < sweepAtMost) sweptAt = at
       else wake()
-      grown = Infinity
     }
     const most = settings.journalMax
     if (grown < most / 100) return
@@ -437,17 +440,19 @@ export const durable = Effect.fnUntraced(function* (
     facts = yield* store.facts
     for (const entry of running.values()) pending.rows.add(entry)
     sweptAt = -Infinity
-    yield* turn(store)
-    Deferred.doneUnsafe(opened, Effect.void)
-    return yield* Effect.forever(
-      Effect.gen(function* () {
+    const turns = Effect.gen(function* () {
+      yield* turn(store)
+      Deferred.doneUnsafe(opened, Effect.void)
+      while (true) {
         const woken = yield* Effect.timeoutOption(Queue.take(wakes), beatEvery)
         // Whatever else this turn of the event loop brings goes along.
         yield* Effect.yieldNow
         if (Option.isNone(woken)) yield* store.beat
         yield* turn(store)
-      })
-    ).pipe(Effect.onInterrupt(() => write(store).pipe(Effect.ignore, Effect.uninterruptible)))
+      }
+    })
+    // A stop writes what still waits for company.
+    return yield* Effect.onInterrupt(turns, () => Effect.ignore(Effect.uninterruptible(write(store))))
   })
 
   const lost = Effect.fnUntraced(function* (cause: Cause.Cause<StoreFailed>) {
@@ -502,8 +507,11 @@ export const durable = Effect.fnUntraced(function* (
   }
 })
 
-/** What a row takes besides the body, with its index entries, in bytes: measured over 100,000 rows. */
-const rowCost = 420
+/** What a row takes besides the body, in bytes, roughly: tells when the size is to be looked at again. */
+const rowCost = 400
+
+/** To go on would be to send a write of which the journal knows nothing. */
+const notRecalled = new Error("a write leaves that was not recalled, or was released")
 
 const held = "another bridge holds it"
 const tooFull = "it has reached B24RMQ_JOURNAL_MAX, and nothing in it may be forgotten"
@@ -529,29 +537,4 @@ const rowOf = ({ key, request, queue, sent, settled }: Entry): Row => ({
   queue,
   sent,
   answered: settled?.answered
-})
-
-const answeredBy = ({ outcome, status, attempts, packed, body }: Answer, at: number): Answered => ({
-  outcome,
-  status,
-  attempts,
-  packed: packed === true,
-  body: body.length > longestKept ? undefined : body,
-  bytes: body.length,
-  digest: hash("sha256", body, "base64url"),
-  at,
-  confirmed: false
-})
-
-const answerOf = ({ outcome, status, attempts, packed, body, bytes, digest }: Answered): Answer => ({
-  outcome,
-  status,
-  attempts,
-  body:
-    body ??
-    ownError(
-      "B24RMQ_ANSWER_NOT_KEPT",
-      `This request was answered before and is not sent again. Its answer, ${bytes} bytes with the SHA-256 digest ${digest} (base64url), was too long to be kept.`
-    ),
-  ...(packed ? { packed: true as const } : {})
 })

@@ -2,13 +2,13 @@ import { Context, Effect, Layer, type SubscriptionRef } from "effect"
 import type { Answer } from "../message/answer.ts"
 import type { Request } from "../message/request.ts"
 import { Settings } from "../settings.ts"
-import { durable } from "./durable.ts"
+import { durable, type JournalSettings } from "./durable.ts"
 import type { Departing, JournalFailed, JournalState, Known, Overtaken } from "./known.ts"
 import { journalInMemory } from "./memory.ts"
 import { placeOf } from "./place.ts"
 import { openPostgres } from "./postgres.ts"
 import { openSqlite } from "./sqlite.ts"
-import type { Row } from "./store.ts"
+import type { Open, Row } from "./store.ts"
 
 /**
  * What was asked and what was answered, so that a write is never done twice. Writes outlive the process; reads, which
@@ -20,7 +20,10 @@ export class Journal extends Context.Service<
   {
     /** Marks what is Fresh or InDoubt as running. For a write it waits while the journal cannot be read. */
     readonly recall: (request: Request, isRead: boolean) => Effect.Effect<Known>
-    /** When it returns, it is on disk that these writes leave now. It passes over reads and requests without a name. */
+    /**
+     * When it returns, it is on disk that these writes leave now. It passes over reads and requests without a name; on
+     * disk, a write that does not run is a defect: it was not recalled, or was released.
+     */
     readonly intend: (departing: ReadonlyArray<Departing>) => Effect.Effect<void, JournalFailed | Overtaken>
     /**
      * These departures came to nothing: refused for the rate, or never sent. An earlier one that is in doubt stays so.
@@ -73,7 +76,7 @@ export class Journal extends Context.Service<
   )
 
   /** On a store that is given. */
-  static readonly layerOn = (...[open, settings]: Parameters<typeof durable>) =>
+  static readonly layerOn = (open: Open, settings: JournalSettings) =>
     Layer.effect(
       Journal,
       Effect.suspend(() => durable(open, settings))

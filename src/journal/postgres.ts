@@ -20,8 +20,14 @@ const lease = 10_000
 /** A server that is silent for so long counts as gone. Longer than it lets a statement run. */
 const patience = lease + 5_000
 
-/** What a row takes besides the body, with its index entries: measured over 100,000 rows. */
-const rowBytes = 420
+/** How long a stop waits for the server. */
+const farewell = 2_000
+
+/**
+ * What a row takes besides the body, in bytes: with its index entries and its two dead versions, which stay until the
+ * server's own vacuum. Measured over 100,000 rows (bench/journal.ts).
+ */
+const rowBytes = 900
 
 /**
  * A journal in a PostgreSQL schema of its own. One session does everything and holds an advisory lock while it lives. Each
@@ -79,48 +85,50 @@ export const openPostgres =
     })
 
 /** A session of one's own, closed with the scope. */
-const connect = (url: Redacted.Redacted<string>) =>
-  Effect.map(
-    Effect.acquireRelease(
-      Effect.tryPromise({
-        try: async () => {
-          const pool = new Bun.SQL({
-            url: Redacted.value(url),
-            // The environment would go before the address otherwise.
-            database: databaseIn(url),
-            max: 1,
-            connectionTimeout: patience / 1_000,
-            connection: {
-              application_name: "b24rmq",
-              idle_session_timeout: lease,
-              idle_in_transaction_session_timeout: lease,
-              statement_timeout: lease,
-              // Rows are asked for by their keys. Before the first ANALYZE the planner would read the whole table for them.
-              enable_seqscan: "off",
-              enable_hashjoin: "off",
-              enable_mergejoin: "off",
-              // What then can only be read as a whole looks so dear that it would be compiled each time.
-              jit: "off",
-              // What is committed has to be on disk, whatever the server's default.
-              synchronous_commit: "on"
-            }
-          })
-          return { pool, session: await heard(pool.reserve()) }
-        },
-        catch: failure
-      }),
-      ({ pool }) => Effect.ignore(Effect.tryPromise(() => pool.close({ timeout: 0 })))
-    ),
-    ({ session }) => session
+const connect = Effect.fnUntraced(function* (url: Redacted.Redacted<string>) {
+  const pool = yield* Effect.acquireRelease(
+    Effect.try({
+      try: () =>
+        new Bun.SQL({
+          url: Redacted.value(url),
+          // The environment would go before the address otherwise.
+          database: databaseIn(url),
+          max: 1,
+          connectionTimeout: patience / 1_000,
+          connection: {
+            application_name: "b24rmq",
+            idle_session_timeout: lease,
+            idle_in_transaction_session_timeout: lease,
+            statement_timeout: lease,
+            // Rows are asked for by their keys. Before the first ANALYZE the planner would read the whole table for them.
+            enable_seqscan: "off",
+            enable_hashjoin: "off",
+            enable_mergejoin: "off",
+            // What then can only be read as a whole looks so dear that it would be compiled each time.
+            jit: "off",
+            // What is committed has to be on disk, whatever the server's default.
+            synchronous_commit: "on"
+          }
+        }),
+      catch: failure
+    }),
+    (pool) => Effect.ignore(Effect.tryPromise(() => pool.close({ timeout: 0 })))
   )
+  const session = yield* Effect.tryPromise({ try: () => heard(pool.reserve()), catch: failure })
+  // Said rather than left to the end of the session, of which the server may hear later than the next holder asks.
+  yield* Effect.addFinalizer(() =>
+    Effect.ignore(Effect.tryPromise(() => heard(session.unsafe("SELECT pg_advisory_unlock_all()"), farewell)))
+  )
+  return session
+})
 
 const databaseIn = (url: Redacted.Redacted<string>) =>
   decodeURIComponent(new URL(Redacted.value(url)).pathname.slice(1))
 
 /** Fails when the server says nothing for too long: the socket's own deadline, which no clock of a program moves. */
-const heard = <A>(answer: PromiseLike<A>) =>
+const heard = <A>(answer: PromiseLike<A>, within = patience) =>
   new Promise<A>((done, failed) => {
-    const deadline = setTimeout(() => failed(new Error(`no answer within ${patience / 1_000} s`)), patience)
+    const deadline = setTimeout(() => failed(new Error(`no answer within ${within / 1_000} s`)), within)
     answer.then(done, failed).then(() => clearTimeout(deadline))
   })
 

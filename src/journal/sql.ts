@@ -191,7 +191,7 @@ const rowOf = (row: Record<string, unknown>): Row => {
           packed: Number(row["packed"]) === 1,
           body: body instanceof Uint8Array ? Buffer.from(body) : undefined,
           bytes: Number(row["bytes"]),
-          digest: String(row["digest"]),
+          digest: row["digest"] === null ? undefined : String(row["digest"]),
           at: Number(row["done_at"]),
           confirmed: Number(row["confirmed"]) === 1
         }

@@ -7,7 +7,8 @@ import { type Dialect, migrate, noteLoss, storeOn, transaction } from "./sql.ts"
 import { type Open, type Opening, StoreFailed } from "./store.ts"
 
 const dialect: Dialect = {
-  elements: "json_each($1)",
+  // A third faster than json_each, which parses each element again for each column.
+  elements: "jsonb_each($1)",
   unhex: (text) => `unhex(${text})`,
   bytes: "BLOB",
   key: "TEXT"

@@ -30,8 +30,8 @@ export interface Answered {
   /** Undefined for one that is too long to be kept, and where it was not asked for. */
   readonly body: Uint8Array | undefined
   readonly bytes: number
-  /** SHA-256 of the body, base64url. */
-  readonly digest: string
+  /** SHA-256 of a body that is too long to be kept, base64url. */
+  readonly digest: string | undefined
   /** When it was confirmed, and until then when it was answered. */
   readonly at: number
   readonly confirmed: boolean

@@ -1,8 +1,9 @@
 import { expect } from "bun:test"
-import { Context, Duration, Effect, Fiber, Layer, SubscriptionRef } from "effect"
+import { createHash } from "node:crypto"
+import { Context, Duration, Effect, Exit, Fiber, Layer, SubscriptionRef } from "effect"
 import { TestClock } from "effect/testing"
-import { keyOf } from "../../src/journal/durable.ts"
 import { Journal } from "../../src/journal/journal.ts"
+import { keyOf } from "../../src/journal/row.ts"
 import { openSqlite } from "../../src/journal/sqlite.ts"
 import { type Changes, type Open, type Store, StoreFailed } from "../../src/journal/store.ts"
 import { effect } from "../effect.ts"
@@ -129,6 +130,19 @@ about(
 )
 
 about(
+  "a write that was not recalled cannot leave",
+  Effect.gen(function* () {
+    const journal = yield* Journal
+    const { commits } = yield* Wrap
+    const [known, stranger] = [request("known"), request("stranger")]
+    yield* journal.recall(known, false)
+    const exit = yield* Effect.exit(journal.intend(departing(known, stranger)))
+    expect(Exit.hasDies(exit)).toBe(true)
+    expect(commits).toEqual([])
+  })
+)
+
+about(
   "an intent whose waiting was cut short is taken back",
   Effect.gen(function* () {
     const journal = yield* Journal
@@ -249,7 +263,7 @@ about(
       packed: false,
       body: Buffer.from("theirs"),
       bytes: 6,
-      digest: "",
+      digest: undefined,
       at: 0,
       confirmed: true
     } as const
@@ -294,6 +308,7 @@ about(
     const body = known._tag === "Answered" ? String(known.answer.body) : ""
     expect(JSON.parse(body)).toMatchObject({ error: "B24RMQ_ANSWER_NOT_KEPT" })
     expect(body).toContain("65537 bytes")
+    expect(body).toContain(createHash("sha256").update(text).digest("base64url"))
   })
 )
 

@@ -1,5 +1,4 @@
 import { afterAll, describe, expect } from "bun:test"
-import { createHash } from "node:crypto"
 import { Effect, Exit, Fiber, type Layer, Redacted, Scope } from "effect"
 import { Journal } from "../../src/journal/journal.ts"
 import { openPostgres } from "../../src/journal/postgres.ts"
@@ -314,7 +313,7 @@ const suite = (where: string, place: Place, outlives: boolean) => {
           packed: false,
           body: undefined,
           bytes: 1,
-          digest: createHash("sha256").update("1").digest("base64url"),
+          digest: undefined,
           at: 0,
           confirmed: true
         })

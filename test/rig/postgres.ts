@@ -15,7 +15,8 @@ export interface Postgres {
   readonly start: Effect.Effect<void, RigFailed>
   /** Ends every session at once, as a restart for an upgrade does. */
   readonly stopFast: Effect.Effect<void>
-  readonly kill9: Effect.Effect<void>
+  /** Kills the server and all its sessions. */
+  readonly kill9: Effect.Effect<void, RigFailed>
   readonly log: () => string
 }
 
@@ -34,6 +35,28 @@ const unprivileged = () => {
   if (process.getuid?.() !== 0) return undefined
   const entry = /^postgres:[^:]*:(\d+):(\d+):/m.exec(readFileSync("/etc/passwd", "utf8"))
   return entry === null ? undefined : { uid: Number(entry[1]), gid: Number(entry[2]) }
+}
+
+/** Each session is a process with a group of its own, which outlives a killed server for a moment. */
+const childrenOf = (parent: number) =>
+  readdirSync("/proc")
+    .map(Number)
+    .filter((pid) => pid > 0 && parentOf(pid) === parent)
+
+const parentOf = (pid: number) => {
+  try {
+    return Number(readFileSync(`/proc/${pid}/stat`, "utf8").replace(/.*\) /s, "").split(" ")[1])
+  } catch {
+    return undefined
+  }
+}
+
+const killAtOnce = (pid: number) => {
+  try {
+    process.kill(pid, "SIGKILL")
+  } catch {
+    // it has gone already
+  }
 }
 
 const environment = { PATH: "/usr/local/bin:/usr/bin:/bin", LANG: "C.UTF-8", TZ: "UTC" }
@@ -98,10 +121,20 @@ export const startPostgres = (conf: ReadonlyArray<string> = []): Effect.Effect<P
       Effect.mapError((error) => new RigFailed({ what: `${error.what}: ${log().slice(-2_000)}` })),
       Effect.asVoid
     )
-    const withServer = (act: (server: Child) => Effect.Effect<unknown>) =>
+    const withServer = <E>(act: (server: Child) => Effect.Effect<unknown, E>): Effect.Effect<void, E> =>
       Effect.suspend(() => (server === undefined ? Effect.void : Effect.asVoid(act(server))))
-    const kill9 = withServer((server) => server.destroy)
-    yield* Effect.addFinalizer(() => kill9)
+    const kill9 = withServer((server) =>
+      Effect.gen(function* () {
+        const sessions = childrenOf(server.pid)
+        yield* server.destroy
+        for (const pid of sessions) killAtOnce(pid)
+        yield* until(
+          "the sessions are gone",
+          Effect.sync(() => sessions.every((pid) => !existsSync(`/proc/${pid}/exe`)))
+        )
+      })
+    )
+    yield* Effect.addFinalizer(() => Effect.ignore(kill9))
     yield* start
     let databases = 0
     return {
