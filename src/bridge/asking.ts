@@ -1,11 +1,13 @@
 import { type Duration, Effect } from "effect"
 import { tell } from "../events.ts"
 import { Journal } from "../journal/journal.ts"
+import type { Sent } from "../journal/store.ts"
 import { type Answer, ownError } from "../message/answer.ts"
 import type { Request } from "../message/request.ts"
 import { isRead } from "../portal/methods.ts"
 import type { FinalOutcome } from "../portal/outcome.ts"
 import { remedyFor } from "../portal/remedies.ts"
+import { stamped } from "../portal/stamp.ts"
 import { Settings } from "../settings.ts"
 import { Dispatch } from "./dispatch.ts"
 import { type Doubt, ended, resolve } from "./doubt.ts"
@@ -13,7 +15,7 @@ import type { Place } from "./lines.ts"
 import type { Arrival, Parking } from "./parking.ts"
 import type { Reply } from "./room.ts"
 
-type Sent = Extract<Reply, { _tag: "Sent" }>
+type Departed = Extract<Reply, { _tag: "Sent" }>
 
 /** What a request came to: an answer, rest for a while, or undefined: it is given back, and comes again. */
 export type Ending = Answer | Extract<Reply, { _tag: "Closed" }> | undefined
@@ -32,7 +34,7 @@ export const openAsking = Effect.fnUntraced(function* (
   start: (effect: Effect.Effect<void>) => void,
   pause: (duration: Duration.Input) => Effect.Effect<boolean>
 ): Effect.fn.Return<Asking, never, Settings | Journal | Dispatch> {
-  const { b24Rest, doubt: ownRemedies, ownReads, portalLimit } = yield* Settings
+  const { b24Rest, doubt: ownRemedies, ownReads, portalLimit, stamp } = yield* Settings
   const journal = yield* Journal
   const dispatch = yield* Dispatch
   const third = b24Rest.pathname.endsWith("/api/")
@@ -49,7 +51,7 @@ export const openAsking = Effect.fnUntraced(function* (
         case "Answered":
           return known.confirmed ? { ...known.answer, replayed: true } : known.answer
         case "InDoubt":
-          return yield* findOut(arrival, inherited(request, known.sentAt, known.attempts))
+          return yield* findOut(arrival, inherited(request, known.sent))
         case "Running": {
           // A twin that came later must not wait for us: it does where a broker that was killed brings again what was parked.
           const twin = places.get(request.id)
@@ -60,7 +62,10 @@ export const openAsking = Effect.fnUntraced(function* (
         }
         case "Fresh": {
           const forgotten = delivery.redelivered && !isReading(request) ? yield* journal.lostMemorySince : undefined
-          if (forgotten !== undefined) return yield* findOut(arrival, inherited(request, forgotten, 1))
+          if (forgotten !== undefined) {
+            const sent = { firstAt: 0, at: forgotten, attempts: 1, stamped: stamp }
+            return yield* findOut(arrival, inherited(request, sent))
+          }
           const ending = yield* ask(arrival)
           if (ending !== "overtaken") return ending
         }
@@ -70,7 +75,8 @@ export const openAsking = Effect.fnUntraced(function* (
   })
 
   const ask = Effect.fnUntraced(function* (arrival: Arrival): Effect.fn.Return<Ending | "overtaken"> {
-    const { request, delivery, place } = arrival
+    const { delivery, place } = arrival
+    const request = stamp ? stamped(arrival.request) : arrival.request
     if (place !== undefined) places.set(request.id, place)
     const reply = yield* dispatch.ask({
       request,
@@ -96,7 +102,8 @@ export const openAsking = Effect.fnUntraced(function* (
   })
 
   /** Finds out what became of a write that was sent and not answered. What follows it in its line waits for that. */
-  const findOut = Effect.fnUntraced(function* ({ request, delivery, place }: Arrival, doubt: Doubt) {
+  const findOut = Effect.fnUntraced(function* ({ delivery, place }: Arrival, doubt: Doubt) {
+    const { request } = doubt
     const about = { message_id: request.messageId, method: request.method, user: request.user }
     yield* tell("outcome-in-doubt", about)
     const asker = { queue: delivery.queue, place, mayRest: () => false, crowds: () => false, isLost: () => false }
@@ -121,28 +128,35 @@ export const openAsking = Effect.fnUntraced(function* (
 
   const doubtOf = (
     request: Request,
-    { attempts, packed, sentAt }: Sent,
+    { attempts, packed, sentAt }: Departed,
     { reason, status }: Extract<FinalOutcome, { _tag: "Unknown" }>
   ): Doubt => ({
-    ...inherited(request, sentAt, attempts),
+    request,
+    remedy: remedyFor(request, ownRemedies, third),
+    sentAt,
+    lastSentAt: sentAt,
     inherited: false,
+    attempts,
     reason,
     status,
     packed
   })
 
-  /** A doubt that another process has left. */
-  const inherited = (request: Request, sentAt: number, attempts: number): Doubt => ({
-    request,
-    remedy: remedyFor(request, ownRemedies, third),
-    sentAt,
-    lastSentAt: sentAt,
-    inherited: true,
-    attempts,
-    reason: "the bridge ended before one came",
-    status: undefined,
-    packed: false
-  })
+  /** A doubt that the journal knows of. */
+  const inherited = (request: Request, { at, firstAt, attempts, stamped: isStamped }: Sent): Doubt => {
+    const sent = isStamped ? stamped(request) : request
+    return {
+      request: sent,
+      remedy: remedyFor(sent, ownRemedies, third),
+      sentAt: firstAt,
+      lastSentAt: at,
+      inherited: true,
+      attempts,
+      reason: "the bridge ended before one came",
+      status: undefined,
+      packed: false
+    }
+  }
 
   return {
     answerTo,
@@ -152,7 +166,7 @@ export const openAsking = Effect.fnUntraced(function* (
   }
 })
 
-const answerFrom = (request: Request, { outcome, attempts, packed }: Sent): Answer => {
+const answerFrom = (request: Request, { outcome, attempts, packed }: Departed): Answer => {
   const how = { attempts, status: outcome.status, ...(packed ? { packed: true as const } : {}) }
   switch (outcome._tag) {
     case "Done":

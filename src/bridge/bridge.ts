@@ -3,7 +3,6 @@ import { tell } from "../events.ts"
 import { Journal } from "../journal/journal.ts"
 import { type Answer, envelope, ownError, rejection, tooLarge } from "../message/answer.ts"
 import { type Rejected, readRequest, type Request } from "../message/request.ts"
-import { stamped } from "../portal/stamp.ts"
 import { type Delivery, Intake, type Wanted } from "../queue/intake.ts"
 import { until } from "../queue/kept.ts"
 import { Outlet } from "../queue/outlet.ts"
@@ -82,7 +81,7 @@ export const bridge = Effect.gen(function* () {
     return Effect.suspend(() => {
       const read = readRequest(delivery.incoming, settings.maxRequest)
       if (Result.isFailure(read)) return reject(delivery, read.failure)
-      const request = settings.stamp ? stamped(read.success) : read.success
+      const request = read.success
       // Nothing that waits comes before this: its place is that of its arrival.
       place = parking.placeOf(request, delivery)
       return Effect.onError(journey({ request, delivery, place }), () => journal.release(request))

@@ -12,7 +12,7 @@ export interface Doubt {
   /** As it was sent, with its stamp if it had one. */
   readonly request: Request
   readonly remedy: Remedy
-  /** When it was sent first, in milliseconds since 1970: keys are remembered from then on. */
+  /** When it was sent first, in milliseconds since 1970, 0 if nobody knows: keys are remembered from then on. */
   readonly sentAt: number
   /** When it was sent last: later, if it was in doubt before and sent once more. */
   readonly lastSentAt: number
@@ -156,7 +156,7 @@ const told = ({ request, sentAt, attempts, reason, status, packed }: Doubt, more
   outcome: "unknown",
   body: ownError(
     "B24RMQ_OUTCOME_UNKNOWN",
-    `${request.method} was sent at ${moment(sentAt)}, and no answer came (${reason}).${more} It may or may not have been executed: ${whatToCheck(request.method)} before you send it again with a new message_id.`
+    `${request.method} was sent${sentAt === 0 ? "" : ` at ${moment(sentAt)}`}, and no answer came (${reason}).${more} It may or may not have been executed: ${whatToCheck(request.method)} before you send it again with a new message_id.`
   ),
   status,
   attempts,

@@ -19,7 +19,7 @@ import type { Settings } from "../settings.ts"
 import type { Journal } from "./journal.ts"
 import { type Departing, JournalFailed, type JournalState, type Known, Overtaken } from "./known.ts"
 import { answersUpTo, journalInMemory } from "./memory.ts"
-import { answeredBy, answerOf, beginningOf, keyOf } from "./row.ts"
+import { answeredBy, answerOf, beginningOf, departed, keyOf } from "./row.ts"
 import {
   type Answered,
   type Changes,
@@ -190,7 +190,7 @@ export const durable = Effect.fnUntraced(function* (
       onDisk: Deferred.makeUnsafe(),
       settled: undefined
     })
-    return sent === undefined ? { _tag: "Fresh" } : { _tag: "InDoubt", sentAt: sent.at, attempts: sent.attempts }
+    return sent === undefined ? { _tag: "Fresh" } : { _tag: "InDoubt", sent }
   }
 
   const recall = (request: Request, isRead: boolean) => {
@@ -216,17 +216,17 @@ export const durable = Effect.fnUntraced(function* (
       const named = departing.filter(({ request, isRead }) => !isRead && request.messageId !== undefined)
       const writes = named.flatMap(({ request, queue }) => {
         const entry = entryOf(request)
-        return entry === undefined ? [] : [{ entry, queue }]
+        return entry === undefined ? [] : [{ entry, queue, request }]
       })
       if (writes.length < named.length) return Effect.die(notRecalled)
       if (writes.length === 0) return Effect.void
       const failed = cannotWrite()
       if (failed !== undefined) return Effect.fail(failed)
       const at = now()
-      for (const { entry, queue } of writes) {
+      for (const { entry, queue, request } of writes) {
         entry.queue = queue
         entry.before = entry.sent
-        entry.sent = { at, attempts: (entry.sent?.attempts ?? 0) + 1 }
+        entry.sent = departed(entry.sent, request, at)
         pending.rows.add(entry)
       }
       const intent: Intent = { entries: writes.map(({ entry }) => entry), done: Deferred.makeUnsafe() }

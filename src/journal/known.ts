@@ -1,6 +1,7 @@
 import { Data, type Effect } from "effect"
 import type { Answer } from "../message/answer.ts"
 import type { Request } from "../message/request.ts"
+import type { Sent } from "./store.ts"
 
 /** What is known of a request that has just arrived. */
 export type Known =
@@ -12,10 +13,9 @@ export type Known =
   | { readonly _tag: "Answered"; readonly answer: Answer; readonly confirmed: boolean }
   /**
    * It left for the portal, in this process or in one before, and nobody wrote down what came of it. It is marked as
-   * running now, as a fresh one is. `sentAt`: the last departure, in milliseconds since 1970. `attempts`: how many
-   * departures may have been executed.
+   * running now, as a fresh one is.
    */
-  | { readonly _tag: "InDoubt"; readonly sentAt: number; readonly attempts: number }
+  | { readonly _tag: "InDoubt"; readonly sent: Sent }
 
 /** A request about to leave, as the waiting room knows it. */
 export interface Departing {

@@ -3,6 +3,7 @@ import type { Answer } from "../message/answer.ts"
 import type { Request } from "../message/request.ts"
 import type { Journal } from "./journal.ts"
 import type { Departing, JournalState, Known } from "./known.ts"
+import { departed } from "./row.ts"
 import type { Sent } from "./store.ts"
 
 /** What an entry costs besides its answer's bytes, roughly. */
@@ -75,7 +76,7 @@ export const journalInMemory = Effect.fnUntraced(function* (most: {
     const doubt = doubts.get(id)
     doubts.delete(id)
     running.set(id, { answer: Deferred.makeUnsafe(), sent: doubt, before: doubt })
-    return doubt === undefined ? { _tag: "Fresh" } : { _tag: "InDoubt", sentAt: doubt.at, attempts: doubt.attempts }
+    return doubt === undefined ? { _tag: "Fresh" } : { _tag: "InDoubt", sent: doubt }
   }
 
   const named = (act: (request: Request) => void) => (request: Request) =>
@@ -83,11 +84,11 @@ export const journalInMemory = Effect.fnUntraced(function* (most: {
       if (request.messageId !== undefined) act(request)
     })
 
-  const eachWrite = (departing: ReadonlyArray<Departing>, act: (entry: Running) => void) =>
+  const eachWrite = (departing: ReadonlyArray<Departing>, act: (entry: Running, request: Request) => void) =>
     Effect.sync(() => {
       for (const { request, isRead } of departing) {
         const entry = isRead || request.messageId === undefined ? undefined : running.get(request.id)
-        if (entry !== undefined) act(entry)
+        if (entry !== undefined) act(entry, request)
       }
     })
 
@@ -95,9 +96,9 @@ export const journalInMemory = Effect.fnUntraced(function* (most: {
     recall: (request) =>
       Effect.sync(() => (request.messageId === undefined ? ({ _tag: "Fresh" } as const) : known(request.id))),
     intend: (departing) =>
-      eachWrite(departing, (entry) => {
+      eachWrite(departing, (entry, request) => {
         entry.before = entry.sent
-        entry.sent = { at: clock.currentTimeMillisUnsafe(), attempts: (entry.sent?.attempts ?? 0) + 1 }
+        entry.sent = departed(entry.sent, request, clock.currentTimeMillisUnsafe())
       }),
     withdraw: (departing) =>
       eachWrite(departing, (entry) => {

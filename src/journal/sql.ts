@@ -26,8 +26,9 @@ const migrations = ({ bytes, key }: Dialect): ReadonlyArray<ReadonlyArray<string
   [
     `CREATE TABLE entry (
       key ${key} NOT NULL PRIMARY KEY, message_id TEXT NOT NULL, method TEXT NOT NULL, credential TEXT NOT NULL,
-      queue TEXT NOT NULL, sent_at BIGINT, departures INTEGER NOT NULL,
-      outcome TEXT, status INTEGER, attempts INTEGER, packed INTEGER, body ${bytes}, bytes INTEGER, digest TEXT,
+      queue TEXT NOT NULL, sent_at BIGINT, first_at BIGINT, departures INTEGER NOT NULL, stamped INTEGER NOT NULL DEFAULT 0,
+     
+      outcome TEXT, status INTEGER, attempts INTEGER, packed INTEGER, resolved TEXT, body ${bytes}, bytes INTEGER, digest TEXT,
       done_at BIGINT, confirmed INTEGER NOT NULL DEFAULT 0)`,
     `CREATE INDEX entry_done ON entry (confirmed, done_at) WHERE done_at IS NOT NULL`,
     `CREATE TABLE fact (key ${key} NOT NULL PRIMARY KEY, value TEXT NOT NULL)`
@@ -60,7 +61,7 @@ export const noteLoss = (run: Run, at: number) =>
   run(`INSERT INTO fact (key, value) VALUES ('${lostMemory}', '${Math.floor(at)}')`)
 
 const columns =
-  "key, message_id, method, credential, queue, sent_at, departures, outcome, status, attempts, packed, bytes, digest, done_at, confirmed"
+  "key, message_id, method, credential, queue, sent_at, departures, outcome, status, attempts, packed, bytes, digest, done_at, confirmed, first_at, stamped, resolved"
 
 /** A store on an open connection that nobody else uses. `begin` starts a transaction, `guard` goes first in it. */
 export const storeOn = (
@@ -72,7 +73,7 @@ export const storeOn = (
   const text = (at: number) => `value->>${at}`
   const number = (at: number) => `CAST(value->>${at} AS BIGINT)`
 
-  const revert = `UPDATE entry SET sent_at = ${number(2)}, departures = ${number(3)} FROM ${elements}
+  const revert = `UPDATE entry SET sent_at = ${number(2)}, departures = ${number(3)}, stamped = ${number(4)} FROM ${elements}
     WHERE entry.key = ${text(0)} AND sent_at = ${number(1)} AND outcome IS NULL`
   const withdraw = `DELETE FROM entry WHERE outcome IS NULL AND (key, sent_at) IN
     (SELECT ${text(0)}, ${number(1)} FROM ${elements})`
@@ -80,9 +81,11 @@ export const storeOn = (
   // An answer never gives way, neither to another nor to a departure: after a change of holders this one may know less.
   const put = `INSERT INTO entry (${columns}, body)
     SELECT ${text(0)}, ${text(1)}, ${text(2)}, ${text(3)}, ${text(4)}, ${number(5)}, ${number(6)}, ${text(7)}, ${number(8)},
-      ${number(9)}, ${number(10)}, ${number(11)}, ${text(12)}, ${number(13)}, ${number(14)}, ${unhex(text(15))}
+      ${number(9)}, ${number(10)}, ${number(11)}, ${text(12)}, ${number(13)}, ${number(14)}, ${number(15)}, ${number(16)},
+      ${text(17)}, ${unhex(text(18))}
     FROM ${elements} WHERE true
     ON CONFLICT (key) DO UPDATE SET queue = excluded.queue, sent_at = excluded.sent_at,
+      first_at = excluded.first_at, stamped = excluded.stamped, resolved = excluded.resolved,
       departures = excluded.departures, outcome = excluded.outcome, status = excluded.status, attempts = excluded.attempts,
       packed = excluded.packed, bytes = excluded.bytes, digest = excluded.digest, done_at = excluded.done_at,
       confirmed = excluded.confirmed, body = excluded.body
@@ -101,7 +104,7 @@ export const storeOn = (
     const laters = changes.withdrawals.filter(({ before }) => before !== undefined)
     yield* each(
       revert,
-      laters.map(({ key, at, before }) => [key, at, before?.at, before?.attempts])
+      laters.map(({ key, at, before }) => [key, at, before?.at, before?.attempts, Number(before?.stamped)])
     )
     yield* each(
       withdraw,
@@ -171,6 +174,9 @@ const valuesOf = ({ key, messageId, method, credential, queue, sent, answered }:
   answered?.digest,
   answered?.at,
   Number(answered?.confirmed ?? false),
+  sent?.firstAt,
+  Number(sent?.stamped ?? false),
+  answered?.resolved,
   answered?.body === undefined ? undefined : Buffer.from(answered.body).toString("hex")
 ]
 
@@ -179,7 +185,15 @@ const numberOf = (value: unknown) => (value === null || value === undefined ? un
 
 const rowOf = (row: Record<string, unknown>): Row => {
   const sentAt = numberOf(row["sent_at"])
-  const sent: Sent | undefined = sentAt === undefined ? undefined : { at: sentAt, attempts: Number(row["departures"]) }
+  const sent: Sent | undefined =
+    sentAt === undefined
+      ? undefined
+      : {
+          at: sentAt,
+          firstAt: Number(row["first_at"]),
+          attempts: Number(row["departures"]),
+          stamped: Number(row["stamped"]) === 1
+        }
   const body = row["body"]
   const answered: Answered | undefined =
     row["outcome"] === null
@@ -189,6 +203,7 @@ const rowOf = (row: Record<string, unknown>): Row => {
           status: numberOf(row["status"]),
           attempts: Number(row["attempts"]),
           packed: Number(row["packed"]) === 1,
+          resolved: (row["resolved"] ?? undefined) as Answer["resolved"],
           body: body instanceof Uint8Array ? Buffer.from(body) : undefined,
           bytes: Number(row["bytes"]),
           digest: row["digest"] === null ? undefined : String(row["digest"]),

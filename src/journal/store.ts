@@ -19,6 +19,10 @@ export interface Row {
 
 export interface Sent {
   readonly at: number
+  /** The first departure that may have been executed. */
+  readonly firstAt: number
+  /** It left with a stamp: what it made is to be looked for by that. */
+  readonly stamped: boolean
   readonly attempts: number
 }
 
@@ -27,6 +31,7 @@ export interface Answered {
   readonly status: number | undefined
   readonly attempts: number
   readonly packed: boolean
+  readonly resolved: Answer["resolved"]
   /** Undefined for one that is too long to be kept, and where it was not asked for. */
   readonly body: Uint8Array | undefined
   readonly bytes: number

@@ -19,6 +19,8 @@ export interface Request {
   readonly body: Uint8Array
   /** The body as a value: for looking at, never for sending. */
   readonly parameters: unknown
+  /** The bridge has put a name of its own into the body, by which what it makes can be found. */
+  readonly stamped?: true
   /** The producer's own name for what has to be kept in order: the header `order`. */
   readonly order: string | undefined
 }

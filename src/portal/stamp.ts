@@ -25,7 +25,7 @@ export const stamped = (request: Request): Request => {
   const origin = beside === undefined || place.keys.has(spelled(beside)) ? "" : `"${beside}":"${source}",`
   const body = `${text.slice(0, place.at)}${origin}"${stamp}":"${request.id}",${text.slice(place.at)}`
   const bytes = Buffer.from(body, "latin1")
-  return { ...request, body: bytes, parameters: JSON.parse(bytes.toString("utf8")) }
+  return { ...request, body: bytes, parameters: JSON.parse(bytes.toString("utf8")), stamped: true }
 }
 
 interface Place {

@@ -4,6 +4,7 @@ import { openPortal, type Portal } from "../../src/sandbox/portal/server.ts"
 import { live } from "../effect.ts"
 import { type Bridge, startBridge } from "../rig/bridge.ts"
 import { checkAnswers, collector, declareQueues, publishAll, queueRequest } from "../rig/producer.ts"
+import { temporaryFolder } from "../rig/child.ts"
 import { victim } from "../rig/rabbit.ts"
 import { until } from "../rig/until.ts"
 import { queueIn, queueOut, scale, settled, stopped } from "./load.ts"
@@ -61,7 +62,13 @@ for (const type of ["classic", "quorum"] as const) {
         const answers = yield* collector(own.url, queueOut)
         yield* publishAll(own.url, queueIn, updates, { within: "5 minutes" })
         const start = startBridge({
-          env: { AMPQURL: own.url, B24REST: portal.url, B24RMQ_PREFETCH: `${size.prefetch}` },
+          env: {
+            AMPQURL: own.url,
+            B24REST: portal.url,
+            B24RMQ_PREFETCH: `${size.prefetch}`,
+            B24RMQ_PORTAL_LIMIT: "2",
+            STATE_DIRECTORY: yield* temporaryFolder("journal")
+          },
           within: "60 seconds"
         })
         let bridge: Bridge = yield* start
@@ -96,7 +103,7 @@ for (const type of ["classic", "quorum"] as const) {
             lost: checked.lost.length,
             inversions: inversions.length,
             "answered twice": checked.duplicated.length,
-            // A bridge that is killed knows nothing of what it had called: that is the journal's.
+            // An update that was in doubt is sent again.
             "run twice": portal.doubles().length
           })
         )

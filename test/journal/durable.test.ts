@@ -261,6 +261,7 @@ about(
       status: 200,
       attempts: 1,
       packed: false,
+      resolved: undefined,
       body: Buffer.from("theirs"),
       bytes: 6,
       digest: undefined,
@@ -281,7 +282,7 @@ about(
     yield* journal.intend(departing(free))
     for (const each of [answeredThere, sentThere]) yield* journal.release(each)
     expect(yield* journal.recall(answeredThere, false)).toEqual(answered("theirs", true))
-    expect(yield* journal.recall(sentThere, false)).toMatchObject({ _tag: "InDoubt", attempts: 1 })
+    expect(yield* journal.recall(sentThere, false)).toMatchObject({ _tag: "InDoubt", sent: { attempts: 1 } })
     // Both have an answer: the first to be written stays.
     yield* journal.settle(sentHere, answer("ours"))
     expect(yield* journal.recall(sentHere, false)).toEqual(answered("theirs", true))

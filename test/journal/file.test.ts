@@ -329,7 +329,7 @@ live("a second process on one file stands by, and takes over when the first is k
         expect(asking.pollUnsafe()).toBeUndefined()
         yield* first.kill("SIGKILL")
         yield* becomes("ready")
-        expect(yield* Fiber.join(asking)).toMatchObject({ _tag: "InDoubt", attempts: 2 })
+        expect(yield* Fiber.join(asking)).toMatchObject({ _tag: "InDoubt", sent: { attempts: 2 } })
       })
     )
   })

@@ -104,11 +104,17 @@ const suite = (where: string, place: Place, outlives: boolean) => {
         yield* journal.intend(departing(one, two))
         expect(yield* journal.recall(one, false)).toMatchObject({ _tag: "Running" })
         yield* journal.release(one)
-        expect(yield* journal.recall(one, false)).toEqual({ _tag: "InDoubt", sentAt: 0, attempts: 1 })
+        expect(yield* journal.recall(one, false)).toEqual({
+          _tag: "InDoubt",
+          sent: { at: 0, firstAt: 0, attempts: 1, stamped: false }
+        })
         expect(yield* journal.recall(one, false)).toMatchObject({ _tag: "Running" })
         yield* journal.intend(departing(one))
         yield* journal.release(one)
-        expect(yield* journal.recall(one, false)).toEqual({ _tag: "InDoubt", sentAt: 0, attempts: 2 })
+        expect(yield* journal.recall(one, false)).toEqual({
+          _tag: "InDoubt",
+          sent: { at: 0, firstAt: 0, attempts: 2, stamped: false }
+        })
         yield* journal.settle(one, answer("1"))
         expect(yield* journal.recall(one, false)).toEqual(answered("1", false))
         expect(yield* journal.recall(two, false)).toMatchObject({ _tag: "Running" })
@@ -130,11 +136,11 @@ const suite = (where: string, place: Place, outlives: boolean) => {
         expect(yield* journal.recall(one, false)).toEqual(fresh)
         yield* journal.intend(departing(one))
         yield* journal.release(one)
-        expect(yield* journal.recall(one, false)).toMatchObject({ _tag: "InDoubt", attempts: 1 })
+        expect(yield* journal.recall(one, false)).toMatchObject({ _tag: "InDoubt", sent: { attempts: 1 } })
         yield* journal.intend(departing(one))
         yield* journal.withdraw(departing(one))
         yield* journal.release(one)
-        expect(yield* journal.recall(one, false)).toMatchObject({ _tag: "InDoubt", attempts: 1 })
+        expect(yield* journal.recall(one, false)).toMatchObject({ _tag: "InDoubt", sent: { attempts: 1 } })
       })
     )
 
@@ -269,7 +275,10 @@ const suite = (where: string, place: Place, outlives: boolean) => {
       Effect.gen(function* () {
         const journal = yield* Journal
         expect(yield* journal.recall(unsent, false)).toEqual(fresh)
-        expect(yield* journal.recall(sent, false)).toEqual({ _tag: "InDoubt", sentAt: 0, attempts: 1 })
+        expect(yield* journal.recall(sent, false)).toEqual({
+          _tag: "InDoubt",
+          sent: { at: 0, firstAt: 0, attempts: 1, stamped: false }
+        })
         expect(yield* journal.recall(settled, false)).toEqual(answered("c", false))
         expect(yield* journal.recall(confirmed, false)).toEqual(answered("d", true))
         expect(yield* journal.recall(refused, false)).toEqual(fresh)
@@ -281,7 +290,10 @@ const suite = (where: string, place: Place, outlives: boolean) => {
         const journal = yield* Journal
         // Asked for and never released: that alone leaves nothing behind.
         expect(yield* journal.recall(unsent, false)).toEqual(fresh)
-        expect(yield* journal.recall(sent, false)).toEqual({ _tag: "InDoubt", sentAt: 0, attempts: 1 })
+        expect(yield* journal.recall(sent, false)).toEqual({
+          _tag: "InDoubt",
+          sent: { at: 0, firstAt: 0, attempts: 1, stamped: false }
+        })
       })
     )
 
@@ -302,7 +314,7 @@ const suite = (where: string, place: Place, outlives: boolean) => {
             method: "crm.deal.add",
             credential: "1#abcdef01",
             queue: "in",
-            sent: { at: 0, attempts: 1 }
+            sent: { at: 0, firstAt: 0, attempts: 1, stamped: false }
           })
         const outcomes = found.map(({ answered }) => answered)
         expect(outcomes).toContain(undefined)
@@ -311,6 +323,7 @@ const suite = (where: string, place: Place, outlives: boolean) => {
           status: 200,
           attempts: 1,
           packed: false,
+          resolved: undefined,
           body: undefined,
           bytes: 1,
           digest: undefined,

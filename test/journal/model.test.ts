@@ -41,7 +41,7 @@ const recalled = (model: Model): readonly [object, Model] => {
   }
   const next = { ...model, running: true, before: model.departures }
   return model.departures > 0
-    ? [{ _tag: "InDoubt", attempts: model.departures, sentAt: 0 }, next]
+    ? [{ _tag: "InDoubt", sent: { at: 0, firstAt: 0, attempts: model.departures, stamped: false } }, next]
     : [{ _tag: "Fresh" }, next]
 }
 

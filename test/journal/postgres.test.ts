@@ -81,7 +81,7 @@ live("a holder that is frozen loses the journal, and cannot intend when it wakes
         yield* becomes("standby")
         yield* first.kill("SIGSTOP")
         yield* becomes("ready")
-        expect(yield* journal.recall(request("left"), false)).toMatchObject({ _tag: "InDoubt", attempts: 1 })
+        expect(yield* journal.recall(request("left"), false)).toMatchObject({ _tag: "InDoubt", sent: { attempts: 1 } })
         yield* done(request("waiting"), "by the second")
         yield* first.kill("SIGCONT")
         // It may have heard of it already, or hear of it now; either way nothing leaves.
@@ -175,7 +175,10 @@ for (const how of ["stopFast", "kill9"] as const) {
         Effect.gen(function* () {
           const journal = yield* Journal
           expect(yield* journal.recall(request("sent"), false)).toEqual(answered("2", false))
-          expect(yield* journal.recall(request("waiting"), false)).toMatchObject({ _tag: "InDoubt", attempts: 1 })
+          expect(yield* journal.recall(request("waiting"), false)).toMatchObject({
+            _tag: "InDoubt",
+            sent: { attempts: 1 }
+          })
         })
       )
     })

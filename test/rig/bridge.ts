@@ -106,7 +106,13 @@ export const startBridge = (options: BridgeOptions = {}): Effect.Effect<Bridge, 
       command,
       args: [...before, ...(options.args ?? [])],
       cwd,
-      env: { PATH: process.env["PATH"] ?? "/usr/bin:/bin", HOME: cwd, B24RMQ_LOG: "json", ...options.env },
+      env: {
+        PATH: process.env["PATH"] ?? "/usr/bin:/bin",
+        HOME: cwd,
+        STATE_DIRECTORY: cwd,
+        B24RMQ_LOG: "json",
+        ...options.env
+      },
       stdio: ["ignore", "pipe", "pipe"]
     })
     let lines: Array<Line> = []
