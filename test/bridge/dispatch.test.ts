@@ -514,18 +514,25 @@ effect("credentials are served in turn, whoever came first", () =>
   )
 )
 
-effect("queues are served in turn, so that a full one does not hold an empty one", () =>
+effect("queues are served in turn, and the places that one leaves in a batch are filled from the other", () =>
   onStage((stage) =>
     Effect.gen(function* () {
       MutableRef.set(stage.live, { concurrency: 1, pack: "reads" })
       yield* SubscriptionRef.set(stage.outlet, "not yet")
-      yield* Effect.forEach(times(150), () => Effect.forkChild(stage.dispatch.ask(asker({ queue: "bulk" }))))
-      yield* Effect.forEach(times(2), () => Effect.forkChild(stage.dispatch.ask(asker({ queue: "urgent" }))))
+      const ask = (queue: string) => Effect.forkChild(stage.dispatch.ask(asker({ queue, method: `${queue}.list` })))
+      yield* Effect.forEach(times(150), () => ask("crm.bulk"))
+      yield* Effect.forEach(times(2), () => ask("crm.urgent"))
       yield* TestClock.adjust("1 seconds")
       yield* SubscriptionRef.set(stage.outlet, undefined)
-      for (const size of [50, 2, 50, 50]) {
+      const urgent = (call: Got) => call.commands.filter((command) => command === "crm.urgent.list").length
+      for (const [size, ofUrgent] of [
+        [50, 0],
+        [50, 2],
+        [50, 0],
+        [2, 0]
+      ] as const) {
         const call = yield* stage.next
-        expect(call.commands.length).toBe(size)
+        expect([call.commands.length, urgent(call)]).toEqual([size, ofUrgent])
         yield* call.end(doneBatch(call))
       }
     })
