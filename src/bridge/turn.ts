@@ -34,7 +34,7 @@ const bearable = 2_000
 /** Milliseconds that a request which comes alone to an idle bridge need not wait for company. */
 const unfelt = 100
 
-/** Requests are no heavier than others as long as they take less than so many times as long. */
+/** A request that takes no more than so many times as long as the lightest is not heavy beside it. */
 const alike = 4
 
 /** Parts of the portal's own time limit that the commands of a batch may take together, as observed so far. */
@@ -65,7 +65,7 @@ export class Turn {
   private readonly closed = new Map<string, number>()
   /** Who leaves. */
   private readonly gone = new Set<Waiting>()
-  /** Those of whose lane cheaper ones left that came after them. */
+  /** Heavy ones that were passed over for others behind them in their lane. */
   private readonly overtaken = new Set<Waiting>()
 
   constructor(scene: Scene) {
@@ -128,8 +128,8 @@ export class Turn {
   }
 
   /**
-   * Those who had better rest elsewhere than crowd, and until when: their method is closed for long, or they were passed
-   * over for cheaper ones, and go when a call has room to spare.
+   * Those who had better rest elsewhere than crowd, and until when: their method is closed for long, or lighter ones
+   * behind them went first, and they go when a call has room to spare.
    */
   get resting(): ReadonlyArray<readonly [Waiting, number | undefined]> {
     if (this.closed.size === 0 && this.overtaken.size === 0) return []
@@ -181,6 +181,7 @@ export class Turn {
     const share = Limits.shareOf(limits)
     const least = Math.min(...all.map(({ method }) => Limits.costOf(limits, method)))
     const fair = Math.max(share / mostCommands, least * alike)
+    // Within the share first, but for light ones, for which there is always time.
     for (const within of share === Infinity ? [share] : [share, Infinity]) {
       for (const one of all) {
         if (members.length >= largest) break
@@ -209,7 +210,7 @@ export class Turn {
     return !mayNow && !this.closed.has(batch) && this.mayBePacked(first)
   }
 
-  /** `fair`: the seconds of one place. */
+  /** Notes the heavy ones, which take more than `fair` seconds, before the last of their lane who leaves. */
   private noteOvertaken(lane: ReadonlyArray<Waiting>, fair: number): void {
     const last = lane.findLastIndex((one) => this.gone.has(one))
     for (const one of lane.slice(0, last))

@@ -27,7 +27,7 @@ export interface Play {
 export interface Played {
   /** When the last of each method was done. */
   readonly last: ReadonlyMap<string, number>
-  /** How many of each method were done in each call, with the time when it left. */
+  /** When each call left, and the methods in it. */
   readonly calls: ReadonlyArray<{ readonly at: number; readonly members: ReadonlyArray<string> }>
   /** When one was refused for its operating time, and when for the rate. */
   readonly tooLong: ReadonlyArray<number>
@@ -218,6 +218,8 @@ export const play = (options: Play): Played => {
     at(now + way, begin)
   }
 
+  /** Turns in which nothing happened, one after another: time alone must not be waited for in vain. */
+  let idle = 0
   for (;;) {
     take()
     if (now >= fetchAt) fetch()
@@ -232,6 +234,11 @@ export const play = (options: Play): Played => {
       portalLimit: 60
     })
     const { departures, soonest } = turn.decide()
+    idle = departures.length > 0 || turn.resting.length > 0 || (events[0]?.at ?? Infinity) <= soonest ? 0 : idle + 1
+    if (idle > 100)
+      throw new Error(
+        `${now - start} ms: waits in vain for ${soonest - now} ms, fetches in ${fetchAt - now}, ${open} open, ${parked.length} parked`
+      )
     departures.forEach(depart)
     for (const [one, until] of turn.resting) room.leave(one, { _tag: "Closed", until })
     take()
