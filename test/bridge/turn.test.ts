@@ -20,6 +20,8 @@ for (const payer of ["methods", "batch"] as const) {
     expect(lastOf(both, heavy) / 240).toBeLessThan(1.15)
     expect(both.tooLong.length).toBeLessThan(30)
     expect(both.tooMany).toEqual([])
+    // Calls are scarce: none is spent on one request while there is a batch to wait for.
+    expect(both.calls.filter(({ at, members }) => at < 20_000 && members.length === 1)).toEqual([])
   })
 }
 
