@@ -24,7 +24,7 @@ import { probe as probeSchedule, readAgain } from "../schedules.ts"
 import { Settings } from "../settings.ts"
 import type { Lines } from "./lines.ts"
 import { type Asker, commandFor, type ReadPause, type Reply, type Waiting, WaitingRoom } from "./room.ts"
-import { batchOf, type Scene, Turn, type WaitReason } from "./turn.ts"
+import { batchOf, duesOf, type Scene, Turn, type WaitReason } from "./turn.ts"
 
 export type Health = "well" | "away"
 
@@ -90,7 +90,7 @@ const open = Effect.gen(function* () {
   const wakes = yield* Queue.sliding<void>(1)
   const suspicions = yield* Queue.sliding<string>(1)
 
-  /** Calls in flight of each method, those inside batches included. */
+  /** Seconds of operating time that calls in flight will take, by method and for `batch`. */
   const underWay = new Map<string, number>()
   let inFlight = 0
   const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
@@ -126,14 +126,15 @@ const open = Effect.gen(function* () {
     const turn = new Turn(seen)
     const { departures, soonest } = turn.decide()
     for (const members of departures) depart(members)
-    for (const [one, until] of turn.tooLong) room.leave(one, { _tag: "Closed", until })
+    for (const [one, until] of turn.resting) room.leave(one, { _tag: "Closed", until })
     return soonest - seen.at
   }
 
-  const addUnderWay = (method: string, change: number) => {
-    const count = (underWay.get(method) ?? 0) + change
-    if (count === 0) underWay.delete(method)
-    else underWay.set(method, count)
+  const addUnderWay = (method: string, seconds: number) => {
+    const sum = (underWay.get(method) ?? 0) + seconds
+    // Nothing but what the rounding has left.
+    if (sum < 1e-6) underWay.delete(method)
+    else underWay.set(method, sum)
   }
 
   const depart = (members: ReadonlyArray<Waiting>) => {
@@ -144,8 +145,9 @@ const open = Effect.gen(function* () {
     for (const one of members) {
       room.exit(one)
       one.attempts++
-      addUnderWay(one.method, 1)
     }
+    const dues = duesOf(limits, members)
+    for (const [method, seconds] of dues) addUnderWay(method, seconds)
     const call = members.length === 1 ? alone(first) : together(members)
     start(
       call.pipe(
@@ -157,7 +159,7 @@ const open = Effect.gen(function* () {
         Effect.ensuring(
           Effect.sync(() => {
             inFlight--
-            for (const one of members) addUnderWay(one.method, -1)
+            for (const [method, seconds] of dues) addUnderWay(method, -seconds)
             wake()
           })
         )
@@ -212,7 +214,7 @@ const open = Effect.gen(function* () {
   const unpacked = (one: Waiting) => (one.isRead ? Effect.sync(() => goAlone(one)) : settle(one, unmentioned, true))
 
   const settlePacked = Effect.fnUntraced(function* (one: Waiting, outcome: Outcome) {
-    limits = Limits.learnMethod(limits, now(), one.method, outcome)
+    limits = Limits.learnMember(limits, now(), one.method, batchOf(one), outcome)
     if (outcome._tag === "Limited") yield* alarm("method-closed", one.method, "OPERATION_TIME_LIMIT")
     // A refusal without any text may be the packing's own fault: a read asks again alone.
     if (outcome._tag === "Refused" && one.isRead && outcome.code === "" && isMute(outcome.body)) return goAlone(one)
@@ -355,8 +357,7 @@ const open = Effect.gen(function* () {
     lines: room.lines,
     closedUntil: (request) => {
       const method = methodOf(request)
-      const free = Limits.methodRoom(limits, now(), method, underWay.get(method) ?? 0)
-      return free.calls < 1 ? free.until : undefined
+      return Limits.methodTime(limits, now(), method, underWay.get(method) ?? 0).until
     },
     look: Effect.sync(() => {
       room.look()

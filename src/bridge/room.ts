@@ -8,7 +8,10 @@ import { Lines, type Place } from "./lines.ts"
 export type Reply =
   | { readonly _tag: "Sent"; readonly outcome: FinalOutcome; readonly attempts: number; readonly packed: boolean }
   | { readonly _tag: "NotSent"; readonly reason: "its delivery was lost" | "the bridge stops" }
-  /** It was not sent and had better rest elsewhere: until this time of the monotonic clock, or behind one that rests. */
+  /**
+   * It was not sent and had better rest elsewhere: until this time of the monotonic clock, or for a while, behind one that
+   * rests or until a call has room to spare.
+   */
   | { readonly _tag: "Closed"; readonly until: number | undefined }
 
 /** Who waits for a call, and what must be known of it to decide. */

@@ -26,7 +26,7 @@ const operating = (name: string, run: OperatingRun) =>
 
 operating("a method that is closed for its run time lets the others pass, and no producer hears of it", {
   ...common,
-  count: 400,
+  count: 300,
   payer: "methods",
   limit: 12,
   burst: 3,
