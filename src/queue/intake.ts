@@ -67,6 +67,9 @@ export class Intake extends Context.Service<
 /** A broker has noticed by then that a connection is gone: it lets two heartbeats of 10 s pass, as we do. */
 const heartbeatLapse = Duration.seconds(20)
 
+/** A window that has lasted for so long grows without acknowledgements: its link holds. */
+const ripening = Duration.seconds(5)
+
 /** RabbitMQ closes a channel whose delivery is open for 30 minutes (rabbitmq.com/docs/consumers, consumer_timeout). */
 const nearLimit = Duration.minutes(25)
 
@@ -123,7 +126,8 @@ const open = Effect.gen(function* () {
         yield* Effect.raceAllFirst([
           Deferred.await(cancelled),
           until(wanted, (now) => now !== "taking"),
-          held.whenever(() => window.isDue)
+          held.whenever(() => window.isDue),
+          Effect.andThen(Effect.sleep(ripening), held.ripen)
         ])
       }).pipe(Effect.scoped)
 
@@ -268,6 +272,17 @@ class Held {
       },
       crowds: () => this.window.isHalfFull
     }
+  }
+
+  /** Lets the window grow, whether or not much was acknowledged; never ends. */
+  get ripen(): Effect.Effect<never> {
+    return Effect.andThen(
+      Effect.sync(() => {
+        this.window.ripen()
+        this.look()
+      }),
+      Effect.never
+    )
   }
 
   /** Waits until something holds of what is open. */
