@@ -34,6 +34,10 @@ const bearable = 2_000
 /** Milliseconds that a request which comes alone to an idle bridge need not wait for company. */
 const unfelt = 100
 
+/** Seconds that a batch may always take, and those that a command takes of which nothing is known. */
+const quicklyDone = 0.5
+const usualCost = 0.05
+
 /** Parts of the portal's own time limit that the commands of a batch may take together, as observed so far. */
 const readShare = 1 / 2
 const writeShare = 1 / 4
@@ -86,9 +90,8 @@ export class Turn {
         this.later(first.since + patience)
         continue
       }
-      // With a rate to save, a call should carry as much as it can; without one, all calls that may go share the load.
-      const share = Math.ceil(total / (free.calls - departures.length))
-      const members = this.company(first, rest, patience > 0 ? mostCommands : Math.min(mostCommands, share))
+      const most = patience > 0 ? mostCommands : this.fairShare(first, total, free.calls - departures.length)
+      const members = this.company(first, rest, most)
       departures.push(members)
       total -= members.length
       const gone = new Set(members)
@@ -127,6 +130,16 @@ export class Turn {
       if (these.length > 0) ready.set(name, these)
     }
     return ready
+  }
+
+  /**
+   * How many travel together where no rate is scarce. All calls that can be under way share those who wait, so that the last
+   * ones end together; less than is quickly done is not worth a call of its own, for a limit may not be known yet.
+   */
+  private fairShare(first: Waiting, total: number, free: number): number {
+    if (total <= free) return 1
+    const quick = Math.ceil(quicklyDone / (Limits.costOf(this.scene.limits, first.method) || usualCost))
+    return Math.min(mostCommands, Math.max(quick, Math.ceil(total / this.scene.ceiling)))
   }
 
   /** Who travels with the first of the ready: at most `most`, within the time that a batch may take. */
