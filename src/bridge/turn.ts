@@ -136,10 +136,11 @@ export class Turn {
    * How many travel together where no rate is scarce. All calls that can be under way share those who wait, so that the last
    * ones end together; less than is quickly done is not worth a call of its own, for a limit may not be known yet.
    */
-  private fairShare(first: Waiting, total: number, free: number): number {
-    if (total <= free) return 1
-    const quick = Math.ceil(quicklyDone / (Limits.costOf(this.scene.limits, first.method) || usualCost))
-    return Math.min(mostCommands, Math.max(quick, Math.ceil(total / this.scene.ceiling)))
+  private fairShare(first: Waiting, ready: number, free: number): number {
+    if (ready <= free) return 1
+    const { ceiling, limits, room } = this.scene
+    const quick = Math.ceil(quicklyDone / (Limits.costOf(limits, first.method) || usualCost))
+    return Math.min(mostCommands, Math.max(quick, Math.ceil(room.size / ceiling)))
   }
 
   /** Who travels with the first of the ready: at most `most`, within the time that a batch may take. */

@@ -441,6 +441,7 @@ for (const [seconds, waiting, size] of [
   [0.01, 200, 50],
   [0.1, 12, 5],
   [0.1, 80, 20],
+  [0.1, 800, 50],
   [3, 12, 3]
 ] as const) {
   effect(`of ${waiting} that take ${seconds} s each and have four calls, ${size} leave together`, () =>
