@@ -111,6 +111,13 @@ export class WaitingRoom {
     this.lanes.set(name, lane)
   }
 
+  /** How many wait. */
+  get size(): number {
+    let size = 0
+    for (const lane of this.lanes.values()) size += lane.size
+    return size
+  }
+
   get everyone(): ReadonlyArray<Waiting> {
     return Array.from(this.lanes.values(), (lane) => Array.from(lane)).flat()
   }

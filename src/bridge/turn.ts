@@ -37,6 +37,10 @@ const unfelt = 100
 /** A request that takes no more than so many times as long as the lightest is not heavy beside it. */
 const alike = 4
 
+/** Seconds that a batch may always take, and those that a command takes of which nothing is known. */
+const quicklyDone = 0.5
+const usualCost = 0.05
+
 /** Parts of the portal's own time limit that the commands of a batch may take together, as observed so far. */
 const readShare = 1 / 2
 const writeShare = 1 / 4
@@ -110,9 +114,8 @@ export class Turn {
       }
       // While the rate is scarce, better wait for a batch than go alone.
       if (patience > 0 && together > 1 && this.mayBatchSoon(first)) continue
-      // With a rate to save, a call should carry as much as it can; without one, all calls that may go share the load.
-      const share = Math.ceil(total / (free.calls - departures.length))
-      const members = this.company(first, rest, fellows, patience > 0 ? mostCommands : Math.min(mostCommands, share))
+      const most = patience > 0 ? mostCommands : this.fairShare(first, total, free.calls - departures.length)
+      const members = this.company(first, rest, fellows, most)
       departures.push(members)
       total -= members.length
       const others = rest.filter((one) => !this.gone.has(one))
@@ -156,6 +159,17 @@ export class Turn {
       if (these.length > 0) ready.set(name, these)
     }
     return ready
+  }
+
+  /**
+   * How many travel together where no rate is scarce. All calls that can be under way share those who wait, so that the last
+   * ones end together; less than is quickly done is not worth a call of its own, for a limit may not be known yet.
+   */
+  private fairShare(first: Waiting, ready: number, free: number): number {
+    if (ready <= free) return 1
+    const { ceiling, limits, room } = this.scene
+    const quick = Math.ceil(quicklyDone / (Limits.costOf(limits, first.method) || usualCost))
+    return Math.min(mostCommands, Math.max(quick, Math.ceil(room.size / ceiling)))
   }
 
   /**

@@ -1,5 +1,5 @@
 import type { Rate } from "../settings.ts"
-import { type Bucket, bucketFor, fill, overflow, roomAt, roomIn } from "./bucket.ts"
+import { type Bucket, bucketFor, fill, letIn, overflow, roomAt, roomIn } from "./bucket.ts"
 import * as Operating from "./operating.ts"
 import type { Outcome } from "./outcome.ts"
 
@@ -66,12 +66,15 @@ const nextRaise = (limits: Limits, now: number) => limits.since + (Math.floor((n
 export const room = (limits: Limits, now: number, inFlight: number, ceiling: number): Room => {
   if (limits.health !== "well") return none("portal unavailable", undefined)
   if (now < limits.pausedUntil) return none("rate", limits.pausedUntil)
+  // After a refusal one call asks whether the others may go.
+  if (limits.pauses > 0 && inFlight > 0) return none("rate", undefined)
   const slots = concurrencyOf(limits, now, ceiling) - inFlight
   // A call that ends makes room at once; a ceiling that was lowered is raised by time alone.
   if (slots < 1) return none("concurrency", inFlight < ceiling ? nextRaise(limits, now) : undefined)
   const requests = roomIn(limits.bucket, now)
   if (requests < 1) return none("rate", roomAt(limits.bucket, now))
-  return { calls: Math.min(slots, requests), reason: "concurrency", until: undefined }
+  const calls = limits.pauses > 0 ? 1 : Math.min(slots, requests)
+  return { calls, reason: "concurrency", until: undefined }
 }
 
 const none = (reason: WaitReason, until: number | undefined): Room => ({ calls: 0, reason, until })
@@ -124,18 +127,23 @@ const suspected = (limits: Limits): Limits => ({
   signs: 0
 })
 
+/** A call got past the rate limit. */
+const through = (limits: Limits, now: number): Limits => {
+  if (limits.pauses === 0) return limits
+  const bucket = letIn(limits.bucket, now)
+  return bucket.refusals > 0 ? limits : { ...limits, bucket, pauses: 0 }
+}
+
 const alive = (limits: Limits): Limits => (limits.signs === Infinity ? limits : { ...limits, signs: limits.signs + 1 })
 
 /** Learns from what an HTTP request came to. `method`: with its credential; a batch is the method `batch`. */
 export const learn = (limits: Limits, now: number, method: string, outcome: Outcome, ceiling: number): Limits => {
   switch (outcome._tag) {
     case "Done":
-    case "Refused": {
-      const through = limits.pauses === 0 ? limits : { ...limits, pauses: 0 }
-      return learnMethod(alive(through), now, method, outcome)
-    }
+    case "Refused":
+      return learnMethod(alive(through(limits, now)), now, method, outcome)
     case "Limited":
-      if (outcome.scope === "method") return learnMethod(alive(limits), now, method, outcome)
+      if (outcome.scope === "method") return learnMethod(alive(through(limits, now)), now, method, outcome)
       // Those that were in flight together are refused together, and teach the same once.
       return now < limits.pausedUntil
         ? alive(limits)

@@ -92,7 +92,7 @@ const open = Effect.gen(function* () {
       return SubscriptionRef.set(consuming, consumed.size === ampqIn.length)
     })
 
-  /** The deliveries of one queue. */
+  /** Puts the deliveries of one queue where they wait to be taken up. */
   const from = (queue: string) => {
     // The same trouble again and again is one event, until all was well in between.
     let told = ""
@@ -226,11 +226,14 @@ const open = Effect.gen(function* () {
       }
     }
 
-    return Stream.callback<Delivery>((buffer) => kept(session(buffer), ended))
+    return (buffer: Arrivals) => kept(session(buffer), ended)
   }
 
   return Intake.of({
-    deliveries: Stream.mergeAll(ampqIn.map(from), { concurrency: "unbounded" }),
+    // One buffer for all queues: each that a delivery goes through is a turn of the event loop.
+    deliveries: Stream.callback<Delivery>((buffer) =>
+      Effect.forEach(ampqIn, (queue) => from(queue)(buffer), { concurrency: "unbounded", discard: true })
+    ),
     want: (next) => SubscriptionRef.set(wanted, next),
     consuming,
     losses

@@ -422,6 +422,45 @@ effect("calls that may go at once share the load instead of filling one batch", 
   )
 )
 
+effect("those who can all go at once go alone, for company would only make them slower", () =>
+  onStage((stage) =>
+    Effect.gen(function* () {
+      MutableRef.set(stage.live, { concurrency: 8, pack: "reads" })
+      yield* SubscriptionRef.set(stage.outlet, "not yet")
+      yield* Effect.forEach(times(8), () => Effect.forkChild(stage.dispatch.ask(asker())))
+      yield* TestClock.adjust("1 seconds")
+      yield* SubscriptionRef.set(stage.outlet, undefined)
+      const calls = yield* Effect.forEach(times(8), () => stage.next)
+      expect(calls.map(({ method }) => method)).toEqual(times(8).map(() => "crm.deal.list"))
+    })
+  )
+)
+
+for (const [seconds, waiting, size] of [
+  [0.01, 20, 20],
+  [0.01, 200, 50],
+  [0.1, 12, 5],
+  [0.1, 80, 20],
+  [0.1, 800, 50],
+  [3, 12, 3]
+] as const) {
+  effect(`of ${waiting} that take ${seconds} s each and have four calls, ${size} leave together`, () =>
+    onStage((stage) =>
+      Effect.gen(function* () {
+        MutableRef.set(stage.live, { concurrency: 4, pack: "reads" })
+        yield* Effect.forkChild(stage.dispatch.ask(asker()))
+        const first = yield* stage.next
+        yield* SubscriptionRef.set(stage.outlet, "not yet")
+        yield* first.end(judge(200, Buffer.from(`{"result":1,"time":{"duration":${seconds}}}`)))
+        yield* Effect.forEach(times(waiting), () => Effect.forkChild(stage.dispatch.ask(asker())))
+        yield* TestClock.adjust("1 seconds")
+        yield* SubscriptionRef.set(stage.outlet, undefined)
+        expect((yield* stage.next).commands.length).toBe(size)
+      })
+    )
+  )
+}
+
 effect("writes are not packed by default, and are when that is allowed", () =>
   onStage((stage) =>
     Effect.gen(function* () {
