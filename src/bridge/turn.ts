@@ -168,7 +168,7 @@ export class Turn {
   private fairShare(first: Waiting, ready: number, free: number): number {
     if (ready <= free) return 1
     const { ceiling, limits, room } = this.scene
-    const quick = Math.ceil(quicklyDone / (Limits.costOf(limits, first.method) || usualCost))
+    const quick = Math.ceil(quicklyDone / (Limits.learnedCost(limits, first.method) || usualCost))
     return Math.min(mostCommands, Math.max(quick, Math.ceil(room.size / ceiling)))
   }
 

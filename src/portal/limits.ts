@@ -95,6 +95,9 @@ export const linger = ({ bucket }: Limits, now: number): number =>
     ? 0
     : Math.max(0, Math.min(1, 1 - roomIn(bucket, now) / bucket.depth)) * (1_000 / bucket.rate)
 
+/** What a call of a method takes in seconds as a rule; undefined before one was answered. */
+export const learnedCost = ({ operating }: Limits, method: string) => Operating.learnedCost(operating, method)
+
 /** What a call of a method takes in seconds as a rule, or next to nothing where that is not known. */
 export const costOf = ({ operating }: Limits, method: string) => Operating.costOf(operating, method)
 

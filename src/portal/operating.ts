@@ -126,6 +126,9 @@ const isCharged = (use: Use | undefined) => use !== undefined && use.highest > 0
 /** Whether a method pays for what it does. */
 export const pays = ({ uses }: Operating, method: string) => isCharged(uses.get(method))
 
+/** What a call of a method takes in seconds as a rule; undefined before one was answered. */
+export const learnedCost = ({ uses }: Operating, method: string) => uses.get(method)?.cost
+
 /** What a call of a method takes in seconds as a rule, or next to nothing where that is not known. */
 export const costOf = ({ uses }: Operating, method: string) => Math.max(leastCost, uses.get(method)?.cost ?? 0)
 
