@@ -147,8 +147,10 @@ export const bridge = Effect.gen(function* () {
   const dropping = yield* Effect.forkScoped(Effect.raceFirst(dropLost, Effect.forever(giveUpLost)))
   const opened = until(journal.state, ({ _tag }) => _tag === "ready" || _tag === "failed")
   const fetching = yield* Effect.forkScoped(parking.run)
-  const taking = yield* Stream.runForEach(intake.deliveries, (delivery) =>
-    Effect.sync(() => start(total(delivery)))
+  const taking = yield* Stream.runForEachArray(intake.deliveries, (arrived) =>
+    Effect.sync(() => {
+      for (const delivery of arrived) start(total(delivery))
+    })
   ).pipe((taking) => opened.pipe(Effect.andThen(parking.ready), Effect.andThen(taking)), Effect.forkScoped)
   // Runs before the forked fibers are interrupted, for it is added after them: the channel of the intake has to stay
   // open until the last journey has acknowledged.

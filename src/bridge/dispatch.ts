@@ -26,7 +26,7 @@ import { probe as probeSchedule, readAgain } from "../schedules.ts"
 import { Settings } from "../settings.ts"
 import type { Lines } from "./lines.ts"
 import { type Asker, commandFor, type ReadPause, type Reply, type Waiting, WaitingRoom } from "./room.ts"
-import { batchOf, type Scene, Turn, type WaitReason, withoutJournal } from "./turn.ts"
+import { batchOf, duesOf, type Scene, Turn, type WaitReason, withoutJournal } from "./turn.ts"
 
 export type Health = "well" | "away"
 
@@ -93,7 +93,7 @@ const open = Effect.gen(function* () {
   const wakes = yield* Queue.sliding<void>(1)
   const suspicions = yield* Queue.sliding<string>(1)
 
-  /** Calls in flight of each method, those inside batches included. */
+  /** Seconds of operating time that calls in flight will take, by method and for `batch`. */
   const underWay = new Map<string, number>()
   let inFlight = 0
   const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
@@ -132,14 +132,15 @@ const open = Effect.gen(function* () {
     const turn = new Turn(seen)
     const { departures, soonest } = turn.decide()
     for (const members of departures) depart(members)
-    for (const [one, until] of turn.tooLong) room.leave(one, { _tag: "Closed", until })
+    for (const [one, until] of turn.resting) room.leave(one, { _tag: "Closed", until })
     return soonest - seen.at
   }
 
-  const addUnderWay = (method: string, change: number) => {
-    const count = (underWay.get(method) ?? 0) + change
-    if (count === 0) underWay.delete(method)
-    else underWay.set(method, count)
+  const addUnderWay = (method: string, seconds: number) => {
+    const sum = (underWay.get(method) ?? 0) + seconds
+    // Nothing but what the rounding has left.
+    if (sum < 1e-6) underWay.delete(method)
+    else underWay.set(method, sum)
   }
 
   const depart = (members: ReadonlyArray<Waiting>) => {
@@ -151,8 +152,9 @@ const open = Effect.gen(function* () {
       room.exit(one)
       one.attempts++
       one.sentAt = clock.currentTimeMillisUnsafe()
-      addUnderWay(one.method, 1)
     }
+    const dues = duesOf(limits, members)
+    for (const [method, seconds] of dues) addUnderWay(method, seconds)
     const call = members.length === 1 ? alone(first) : together(members)
     start(
       intended(members, call).pipe(
@@ -163,7 +165,7 @@ const open = Effect.gen(function* () {
         Effect.ensuring(
           Effect.sync(() => {
             inFlight--
-            for (const one of members) addUnderWay(one.method, -1)
+            for (const [method, seconds] of dues) addUnderWay(method, -seconds)
             wake()
           })
         )
@@ -252,7 +254,7 @@ const open = Effect.gen(function* () {
   const unpacked = (one: Waiting) => (one.isRead ? goAlone(one) : settle(one, unmentioned, true))
 
   const settlePacked = Effect.fnUntraced(function* (one: Waiting, outcome: Outcome) {
-    limits = Limits.learnMethod(limits, now(), one.method, outcome)
+    limits = Limits.learnMember(limits, now(), one.method, batchOf(one), outcome)
     if (outcome._tag === "Limited") yield* alarm("method-closed", one.method, "OPERATION_TIME_LIMIT")
     // A refusal without any text may be the packing's own fault: a read asks again alone.
     if (outcome._tag === "Refused" && one.isRead && outcome.code === "" && isMute(outcome.body))
@@ -401,8 +403,7 @@ const open = Effect.gen(function* () {
     closedUntil: (request, isRead) => {
       if (!isRead && !mayWrite()) return now() + withoutJournal
       const method = methodOf(request)
-      const free = Limits.methodRoom(limits, now(), method, underWay.get(method) ?? 0)
-      return free.calls < 1 ? free.until : undefined
+      return Limits.methodTime(limits, now(), method, underWay.get(method) ?? 0).until
     },
     look: Effect.sync(() => {
       room.look()

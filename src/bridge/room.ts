@@ -15,7 +15,10 @@ export type Reply =
       readonly sentAt: number
     }
   | { readonly _tag: "NotSent"; readonly reason: "its delivery was lost" | "the bridge stops" | "overtaken" }
-  /** It was not sent and had better rest elsewhere: until this time of the monotonic clock, or behind one that rests. */
+  /**
+   * It was not sent and had better rest elsewhere: until this time of the monotonic clock, or for a while, behind one that
+   * rests or until a call has room to spare.
+   */
   | { readonly _tag: "Closed"; readonly until: number | undefined }
 
 /** Who waits for a call, and what must be known of it to decide. */
@@ -114,6 +117,13 @@ export class WaitingRoom {
     if (lane === undefined) return
     this.lanes.delete(name)
     this.lanes.set(name, lane)
+  }
+
+  /** How many wait. */
+  get size(): number {
+    let size = 0
+    for (const lane of this.lanes.values()) size += lane.size
+    return size
   }
 
   get everyone(): ReadonlyArray<Waiting> {

@@ -12,7 +12,7 @@ export interface Scene {
   /** Milliseconds of the monotonic clock. */
   readonly at: number
   readonly inFlight: number
-  /** Calls in flight of each method, those inside batches included. */
+  /** Seconds of operating time that calls in flight will take, by method and for `batch`. */
   readonly underWay: ReadonlyMap<string, number>
   /** Calls in flight at most. */
   readonly ceiling: number
@@ -39,6 +39,13 @@ export const withoutJournal = 10_000
 /** Milliseconds that a request which comes alone to an idle bridge need not wait for company. */
 const unfelt = 100
 
+/** A request that takes no more than so many times as long as the lightest is not heavy beside it. */
+const alike = 4
+
+/** Seconds that a batch may always take, and those that a command takes of which nothing is known. */
+const quicklyDone = 0.5
+const usualCost = 0.05
+
 /** Parts of the portal's own time limit that the commands of a batch may take together, as observed so far. */
 const readShare = 1 / 2
 const writeShare = 1 / 4
@@ -46,14 +53,29 @@ const writeShare = 1 / 4
 /** The method of a batch, as the portal counts operating time. */
 export const batchOf = (one: Waiting) => `${one.request.credential} batch`
 
+/** Seconds of operating time that a call will take: of its methods, and of `batch`, for nobody knows which of them pays. */
+export const duesOf = (limits: Limits.Limits, members: ReadonlyArray<Waiting>): ReadonlyMap<string, number> => {
+  const dues = new Map<string, number>()
+  for (const one of members) {
+    const cost = Limits.costOf(limits, one.method)
+    for (const method of members.length > 1 ? [one.method, batchOf(one)] : [one.method])
+      dues.set(method, (dues.get(method) ?? 0) + cost)
+  }
+  return dues
+}
+
 /** One decision over all who wait: who leaves now, alone or together, and when to decide again. */
 export class Turn {
   private readonly scene: Scene
   private soonest = Infinity
-  /** How many more calls of a method may go in this turn. */
+  /** Seconds that further calls of a method may take in this turn. */
   private readonly left = new Map<string, number>()
   /** Methods that are closed for longer than is bearable, and when they open. */
   private readonly closed = new Map<string, number>()
+  /** Who leaves. */
+  private readonly gone = new Set<Waiting>()
+  /** Heavy ones that were passed over for others behind them in their lane. */
+  private readonly overtaken = new Set<Waiting>()
 
   constructor(scene: Scene) {
     this.scene = scene
@@ -70,7 +92,7 @@ export class Turn {
     if (!room.isFirst(one)) return "order"
     if (!one.isRead && !Limits.steady(limits)) return "portal unavailable"
     if (!one.isRead && !this.scene.mayWrite) return "journal"
-    return this.allowance(one.method) < 1 ? "operating time" : undefined
+    return this.allowance(one.method) < Limits.costOf(limits, one.method) ? "operating time" : undefined
   }
 
   decide(): Decision {
@@ -84,21 +106,25 @@ export class Turn {
     while (departures.length < free.calls && ready.size > 0) {
       const [name, these] = ready.entries().next().value ?? ["", []]
       ready.delete(name)
-      const rest = these.filter((one) => this.obstacle(one) === undefined)
+      const rest = these.filter((one) => !this.gone.has(one) && this.obstacle(one) === undefined)
       const [first] = rest
       if (first === undefined) continue
+      const fellows = [...ready.values()].flatMap((lane) =>
+        lane[0]?.request.credential === first.request.credential ? lane.filter((one) => !this.gone.has(one)) : []
+      )
       const alone = total === 1 && inFlight === 0 && patience <= unfelt
-      if (!alone && rest.length < mostCommands && first.since + patience > at && this.mayBePacked(first)) {
+      const together = rest.length + fellows.length
+      if (!alone && together < mostCommands && first.since + patience > at && this.mayBePacked(first)) {
         this.later(first.since + patience)
         continue
       }
-      // With a rate to save, a call should carry as much as it can; without one, all calls that may go share the load.
-      const share = Math.ceil(total / (free.calls - departures.length))
-      const members = this.company(first, rest, patience > 0 ? mostCommands : Math.min(mostCommands, share))
+      // While the rate is scarce, better wait for a batch than go alone.
+      if (patience > 0 && together > 1 && this.mayBatchSoon(first)) continue
+      const most = patience > 0 ? mostCommands : this.fairShare(first, total, free.calls - departures.length)
+      const members = this.company(first, rest, fellows, most)
       departures.push(members)
       total -= members.length
-      const gone = new Set(members)
-      const others = rest.filter((one) => !gone.has(one))
+      const others = rest.filter((one) => !this.gone.has(one))
       if (others.length > 0) ready.set(name, others)
       room.serveLast(name)
     }
@@ -110,23 +136,29 @@ export class Turn {
     return { departures, soonest: this.soonest }
   }
 
-  /** Those that had better rest, with the time until when. */
-  get tooLong(): ReadonlyArray<readonly [Waiting, number]> {
+  /**
+   * Those who had better rest elsewhere than crowd, and until when: their method is closed for long, or lighter ones
+   * behind them went first, and they go when a call has room to spare; or nobody can write down that they leave.
+   */
+  get resting(): ReadonlyArray<readonly [Waiting, number | undefined]> {
     const { at, mayWrite, room } = this.scene
-    if (this.closed.size === 0 && mayWrite) return []
+    if (this.closed.size === 0 && this.overtaken.size === 0 && mayWrite) return []
     return room.everyone.flatMap((one) => {
-      const until = one.isRead || mayWrite ? this.closed.get(one.method) : at + withoutJournal
-      if (until === undefined || !one.crowds() || !one.mayRest()) return []
+      if (this.gone.has(one) || !one.crowds() || !one.mayRest()) return []
       const reason = this.obstacle(one)
-      return reason === "operating time" || reason === "journal" ? [[one, until]] : []
+      if (reason === "journal") return [[one, at + withoutJournal]]
+      const until = reason === "operating time" ? this.closed.get(one.method) : undefined
+      return until !== undefined || this.overtaken.has(one) ? [[one, until]] : []
     })
   }
 
-  /** The first of each lane that nothing holds but the portal's room: no more than could leave now. */
+  /** By lane, those that nothing holds but the portal's room: where they are taken as they come, as many as could leave. */
   private readyByLane(calls: number) {
-    const most = calls * (this.scene.pack === "off" ? 1 : mostCommands)
+    const { limits, pack, room } = this.scene
+    const isInTurn = pack === "off" || Limits.shareOf(limits) === Infinity
+    const most = isInTurn ? calls * (pack === "off" ? 1 : mostCommands) : Infinity
     const ready = new Map<string, ReadonlyArray<Waiting>>()
-    for (const [name, lane] of this.scene.room.lanes) {
+    for (const [name, lane] of room.lanes) {
       const these: Array<Waiting> = []
       for (const one of lane) {
         if (these.length >= most) break
@@ -137,29 +169,74 @@ export class Turn {
     return ready
   }
 
-  /** Who travels with the first of the ready: at most `most`, within the time that a batch may take. */
-  private company(first: Waiting, ready: ReadonlyArray<Waiting>, most: number): ReadonlyArray<Waiting> {
-    const { at, limits, portalLimit } = this.scene
+  /**
+   * How many travel together where no rate is scarce. All calls that can be under way share those who wait, so that the last
+   * ones end together; less than is quickly done is not worth a call of its own, for a limit may not be known yet.
+   */
+  private fairShare(first: Waiting, ready: number, free: number): number {
+    if (ready <= free) return 1
+    const { ceiling, limits, room } = this.scene
+    const quick = Math.ceil(quicklyDone / (Limits.learnedCost(limits, first.method) || usualCost))
+    return Math.min(mostCommands, Math.max(quick, Math.ceil(room.size / ceiling)))
+  }
+
+  /**
+   * Who travels with the first of a lane: at most `most`, within the time that a batch may take, from its lane, and where
+   * places are left, from others of its credential. First go those for whose operating time there is a share in each
+   * call, so that heavy ones do not take it from light ones; in the places that are left, whoever comes next.
+   */
+  private company(
+    first: Waiting,
+    lane: ReadonlyArray<Waiting>,
+    fellows: ReadonlyArray<Waiting>,
+    most: number
+  ): ReadonlyArray<Waiting> {
+    const { limits, portalLimit } = this.scene
     const members = [first]
     this.take(first)
-    const mayBatch = most > 1 && this.mayBePacked(first) && Limits.methodRoom(limits, at, batchOf(first), 0).calls >= 1
-    if (!mayBatch) return members
     let took = Limits.costOf(limits, first.method)
-    let share = first.isRead ? readShare : writeShare
+    let part = first.isRead ? readShare : writeShare
     let largest = Math.min(most, first.most)
-    for (const one of ready) {
-      if (members.length >= largest) break
-      const cost = took + Limits.costOf(limits, one.method)
-      const part = one.isRead ? share : writeShare
-      if (one === first || cost > portalLimit * part || one.most <= members.length || !this.mayBePacked(one)) continue
-      if (this.obstacle(one) !== undefined) continue
-      this.take(one)
-      members.push(one)
-      took = cost
-      share = part
-      largest = Math.min(largest, one.most)
+    const longest = Math.min(this.allowance(batchOf(first)), Limits.longestOf(limits))
+    if (most === 1 || !this.mayBePacked(first) || longest < took) return members
+    const all = [...lane, ...fellows]
+    const share = Limits.shareOf(limits)
+    const least = Math.min(...all.map(({ method }) => Limits.costOf(limits, method)))
+    const fair = Math.max(share / mostCommands, least * alike)
+    // Within the share first, but for light ones, for which there is always time.
+    for (const within of share === Infinity ? [share] : [share, Infinity]) {
+      for (const one of all) {
+        if (members.length >= largest) break
+        const cost = Limits.costOf(limits, one.method)
+        const ofLimit = one.isRead ? part : writeShare
+        if (took + cost > Math.min(longest, portalLimit * ofLimit)) continue
+        if (took + cost > within && cost > fair) continue
+        if (this.gone.has(one) || one.most <= members.length || !this.mayBePacked(one)) continue
+        if (this.obstacle(one) !== undefined) continue
+        this.take(one)
+        members.push(one)
+        took += cost
+        part = ofLimit
+        largest = Math.min(largest, one.most)
+      }
     }
+    if (members.length > 1) this.spend(batchOf(first), took)
+    if (members.length >= largest) this.noteOvertaken(lane, fair)
     return members
+  }
+
+  /** No batch may leave with it now, for lack of operating time, and yet before long. */
+  private mayBatchSoon(first: Waiting): boolean {
+    const batch = batchOf(first)
+    const mayNow = this.allowance(batch) >= Limits.costOf(this.scene.limits, first.method)
+    return !mayNow && !this.closed.has(batch) && this.mayBePacked(first)
+  }
+
+  /** Notes the heavy ones, which take more than `fair` seconds, before the last of their lane who leaves. */
+  private noteOvertaken(lane: ReadonlyArray<Waiting>, fair: number): void {
+    const last = lane.findLastIndex((one) => this.gone.has(one))
+    for (const one of lane.slice(0, last))
+      if (!this.gone.has(one) && Limits.costOf(this.scene.limits, one.method) > fair) this.overtaken.add(one)
   }
 
   private mayBePacked(one: Waiting): boolean {
@@ -167,21 +244,27 @@ export class Turn {
     return pack !== "off" && (pack === "all" || one.isRead) && one.most > 1 && commandFor(one) !== undefined
   }
 
+  /** Seconds. */
   private allowance(method: string): number {
     const known = this.left.get(method)
     if (known !== undefined) return known
     const { at, limits, underWay } = this.scene
-    const free = Limits.methodRoom(limits, at, method, underWay.get(method) ?? 0)
-    if (free.calls < 1 && free.until !== undefined) {
-      this.later(free.until)
-      if (free.until - at > bearable) this.closed.set(method, free.until)
+    const { seconds, until } = Limits.methodTime(limits, at, method, underWay.get(method) ?? 0)
+    if (until !== undefined) {
+      this.later(until)
+      if (until - at > bearable) this.closed.set(method, until)
     }
-    this.left.set(method, free.calls)
-    return free.calls
+    this.left.set(method, seconds)
+    return seconds
+  }
+
+  private spend(method: string, seconds: number): void {
+    this.left.set(method, this.allowance(method) - seconds)
   }
 
   private take(one: Waiting): void {
-    this.left.set(one.method, this.allowance(one.method) - 1)
+    this.gone.add(one)
+    this.spend(one.method, Limits.costOf(this.scene.limits, one.method))
   }
 
   private later(until: number | undefined): void {

@@ -14,61 +14,102 @@ export interface Bucket {
   readonly at: number
   /** False if the user has said that there is no limit. */
   readonly learns: boolean
-  /** Where a rate that was lowered by refusals goes back to; undefined if only refusals can tell. */
-  readonly nominal: { readonly rate: number; readonly depth: number } | undefined
+  /** Up to where rate and depth come back after they were lowered: refusals alone tell how fast a learned one may be. */
+  readonly most: Size
   /** When the model was last corrected, and after how many milliseconds of calm it tries for more. */
   readonly correctedAt: number
   readonly calm: number
-  /** It was believed empty at some time since it was last full: then a refusal says how deep it is. */
+  /** Refusals since the last request that was let in, and whether any request has gone since the last of them. */
+  readonly refusals: number
+  readonly asked: boolean
+  /** When the portal's bucket was last known to be full, and how many requests have gone since. */
+  readonly fullAt: number
+  readonly sent: number
+  /** It was believed empty at some time since then: what has gone since tells its depth, and not its rate. */
   readonly emptied: boolean
+  /** What the buckets of the vendor's plans would hold, had the portal one: by that its first refusal is understood. */
+  readonly plans: readonly [smaller: Plan, larger: Plan]
 }
 
-/** Numbers of the cloud for all plans but Enterprise, which has 5 and 250. */
-const cloud = { rate: 2, depth: 50 }
+interface Size {
+  readonly rate: number
+  readonly depth: number
+}
+
+/** A plan's bucket as it would be now, and since when it has not been empty. */
+interface Plan extends Size {
+  readonly level: number
+  readonly at: number
+  readonly since: number
+}
+
+/** Numbers of the cloud for all plans but Enterprise. */
+const cloud: Size = { rate: 2, depth: 50 }
+const enterprise: Size = { rate: 5, depth: 250 }
 
 /** Domains of cloud portals: HOST.bitrix24.ZONE. */
 const cloudHost =
   /(^|\.)bitrix24\.(com|ru|eu|de|fr|es|in|it|pl|ua|by|kz|uz|tech|jp|vn|id|cn|mx|co|com\.br|com\.tr|co\.uk|xyz)$/
 
-const unlimited = { rate: Infinity, depth: Infinity }
+const unlimited: Size = { rate: Infinity, depth: Infinity }
 
-/** A rate falls by this factor with a refusal, and grows by the other one with each calm, which refusals make longer. */
-const shrink = 0.8
-const grow = 1.1
+/** A rate that is used up grows by this factor with each calm, which refusals make longer. */
+const grow = 1.25
 const slowest = 0.2
 const shortestCalm = 5_000
 const longestCalm = 60_000
+/** Where what was seen looks like a plan's limit. */
+const provenCalm = 30_000
+
+/** Seconds from which on a rate can be told by counting. */
+const enough = 5
+
+/**
+ * How much more than a plan's depth may have gone when its bucket is full: calls in flight are refused together with the
+ * first, and nobody can tell yet which of them went through.
+ */
+const tolerance = 1.6
 
 /** The bucket at the start: believed empty, for nobody tells us what others have sent. */
 export const bucketFor = (rate: Rate, host: string, now: number): Bucket => {
-  const known = typeof rate === "object" ? rate : rate === "auto" && cloudHost.test(host) ? cloud : undefined
+  const known = typeof rate === "object" ? rate : rate === "auto" && cloudHost.test(host) ? cloud : unlimited
+  const empty = { level: 0, at: now, since: now }
   return {
-    ...(known ?? unlimited),
+    ...known,
     learns: rate !== "off",
     level: 0,
     at: now,
-    nominal: known,
+    most: known,
     correctedAt: now,
     calm: shortestCalm,
-    emptied: true
+    refusals: 0,
+    asked: false,
+    fullAt: now,
+    sent: 0,
+    emptied: true,
+    plans: [
+      { ...cloud, ...empty },
+      { ...enterprise, ...empty }
+    ]
   }
 }
 
-const levelAt = (bucket: Bucket, now: number) => Math.max(0, bucket.level - (bucket.rate * (now - bucket.at)) / 1_000)
+const levelAt = ({ level, rate, at }: Size & { level: number; at: number }, now: number) =>
+  Math.max(0, level - (rate * (now - at)) / 1_000)
 
-/** The rate as it has recovered by now. */
+/** Rate and depth as they have recovered by now: only where they hold somebody back, or they would grow unproven. */
 const recovered = (bucket: Bucket, now: number): Bucket => {
-  const steps = Math.floor((now - bucket.correctedAt) / bucket.calm)
-  if (steps === 0 || bucket.rate === Infinity) return bucket
-  const { nominal } = bucket
-  if (nominal !== undefined && bucket.rate >= nominal.rate && bucket.depth >= nominal.depth) return bucket
+  const { most } = bucket
+  if (now - bucket.correctedAt < bucket.calm || (bucket.rate >= most.rate && bucket.depth >= most.depth)) return bucket
+  const level = levelAt(bucket, now)
+  if (level + 2 <= brim(bucket)) return bucket
   return {
     ...bucket,
-    level: levelAt(bucket, now),
+    level,
     at: now,
-    rate: Math.min(nominal?.rate ?? Infinity, bucket.rate * grow ** steps),
-    depth: Math.min(nominal?.depth ?? cloud.depth, bucket.depth * grow ** steps),
-    correctedAt: bucket.correctedAt + steps * bucket.calm
+    rate: Math.min(most.rate, bucket.rate * grow),
+    depth: Math.min(most.depth, bucket.depth * grow),
+    correctedAt: now
   }
 }
 
@@ -76,11 +117,14 @@ const recovered = (bucket: Bucket, now: number): Bucket => {
  * The level up to which we fill it. The portal's level may fall in steps of `rate` once a second rather than smoothly,
  * which is not documented; a second's worth is left free for that.
  */
-const brim = ({ depth, rate }: Bucket) => Math.max(1, depth - rate)
+const brim = ({ depth, rate }: Size) => Math.max(1, depth - Math.min(rate, depth / 2))
 
 /** How many requests may go now. */
-export const roomIn = (bucket: Bucket, now: number): number =>
-  bucket.rate === Infinity ? Infinity : Math.floor(brim(bucket) - levelAt(recovered(bucket, now), now) + 1e-9)
+export const roomIn = (bucket: Bucket, now: number): number => {
+  if (bucket.rate === Infinity) return Infinity
+  const current = recovered(bucket, now)
+  return Math.floor(brim(current) - levelAt(current, now) + 1e-9)
+}
 
 /** When the next request may go; `now` or earlier if it may at once. */
 export const roomAt = (bucket: Bucket, now: number): number => {
@@ -92,21 +136,68 @@ export const roomAt = (bucket: Bucket, now: number): number => {
 
 /** One request goes. */
 export const fill = (bucket: Bucket, now: number): Bucket => {
-  if (bucket.rate === Infinity) return bucket
+  if (!bucket.learns) return bucket
+  if (bucket.rate === Infinity) {
+    const [smaller, larger] = bucket.plans
+    return { ...bucket, plans: [fillPlan(smaller, now), fillPlan(larger, now)] }
+  }
   const current = recovered(bucket, now)
   const level = levelAt(current, now)
-  return { ...current, level: level + 1, at: now, emptied: current.emptied || level === 0 }
+  const emptied = current.emptied || level === 0
+  return { ...current, level: level + 1, at: now, sent: current.sent + 1, asked: true, emptied }
 }
 
-/** The portal refused: it is full, whatever we believed, and the rate or the depth was less than we thought. */
+const fillPlan = (plan: Plan, now: number): Plan => {
+  const level = levelAt(plan, now)
+  return { ...plan, level: level + 1, at: now, since: level === 0 ? now : plan.since }
+}
+
+/** The portal is full at this time, and has been so or less since. */
+const full = (bucket: Bucket, now: number): Bucket => ({
+  ...bucket,
+  level: bucket.depth,
+  at: now,
+  fullAt: now,
+  sent: 0,
+  asked: false,
+  emptied: false
+})
+
+/** What has gone since the last refusal was answered otherwise: without that an answer is one of those before it. */
+export const letIn = (bucket: Bucket, now: number): Bucket => {
+  if (bucket.refusals === 0 || !bucket.asked) return bucket
+  // Where refused requests fill the bucket, too, it took long until it had room again, and it has not much now.
+  return { ...(bucket.refusals > 1 ? full(bucket, now) : bucket), refusals: 0 }
+}
+
+/** The portal refused: it is full, whatever we believed. */
 export const overflow = (bucket: Bucket, now: number): Bucket => {
   if (!bucket.learns) return bucket
   if (bucket.rate === Infinity) {
-    return { ...bucket, ...cloud, level: cloud.depth, at: now, correctedAt: now, emptied: false }
+    const { rate, depth, calm } = understood(bucket.plans, now)
+    const most = { rate: Infinity, depth }
+    return full({ ...bucket, rate, depth, most, calm, correctedAt: now, refusals: 1 }, now)
   }
-  // From empty to full it took what we have sent: so deep it is. Full before and full again: it leaks slower.
-  const depth = bucket.emptied ? Math.max(1 + bucket.rate, Math.min(bucket.depth, levelAt(bucket, now))) : bucket.depth
-  const rate = bucket.emptied ? bucket.rate : Math.max(slowest, bucket.rate * shrink)
+  // Refused again, and nobody let in since: it is full still, and that tells nothing of its size.
+  if (bucket.refusals > 0) return full({ ...bucket, refusals: bucket.refusals + 1 }, now)
+  const seconds = (now - bucket.fullAt) / 1_000
+  // Full before and full again: what has gone in the meantime is what has leaked, but for a few at either end.
+  if (!bucket.emptied && seconds < enough) {
+    return { ...bucket, level: bucket.depth, at: now, sent: bucket.sent - 1, refusals: 1, asked: false }
+  }
+  const rate = bucket.emptied ? bucket.rate : Math.max(slowest, Math.min(bucket.rate, (bucket.sent - 1) / seconds))
+  const depth = bucket.emptied ? Math.min(bucket.depth, Math.max(1 + rate, levelAt(bucket, now))) : bucket.depth
   const calm = Math.min(longestCalm, bucket.calm * 2)
-  return { ...bucket, rate, depth, level: depth, at: now, correctedAt: now, calm, emptied: false }
+  return full({ ...bucket, rate, depth, calm, correctedAt: now, refusals: 1 }, now)
+}
+
+/** What the first refusal of a portal of which nothing was known tells: the smallest bucket that could have taken so much. */
+const understood = ([smaller, larger]: Bucket["plans"], now: number) => {
+  const plan = levelAt(smaller, now) <= smaller.depth * tolerance ? smaller : larger
+  const { rate, depth, since } = plan
+  const level = levelAt(plan, now)
+  const calm = level >= depth * 0.9 && level <= depth * tolerance ? provenCalm : shortestCalm
+  // More than any plan takes: the rest can only have leaked.
+  const more = level <= depth * tolerance ? 0 : (level - depth) / Math.max(1, (now - since) / 1_000)
+  return { rate: rate + more, depth, calm }
 }

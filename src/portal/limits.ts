@@ -1,6 +1,6 @@
 import type { Rate } from "../settings.ts"
-import { type Bucket, bucketFor, fill, overflow, roomAt, roomIn } from "./bucket.ts"
-import { allowance, exceeded, nothingUsed, type Operating, spent } from "./operating.ts"
+import { type Bucket, bucketFor, fill, letIn, overflow, roomAt, roomIn } from "./bucket.ts"
+import * as Operating from "./operating.ts"
 import type { Outcome } from "./outcome.ts"
 
 /**
@@ -9,7 +9,7 @@ import type { Outcome } from "./outcome.ts"
  */
 export interface Limits {
   readonly bucket: Bucket
-  readonly operating: Operating
+  readonly operating: Operating.Operating
   /** Calls that may be in flight at `since`; one more is allowed with every second after it. */
   readonly allowed: number
   readonly since: number
@@ -34,7 +34,7 @@ export interface Room {
 /** Before any answer has come. `host`: the portal's, for its limits may be known by its name. */
 export const atStart = (now: number, rate: Rate, host: string): Limits => ({
   bucket: bucketFor(rate, host, now),
-  operating: nothingUsed,
+  operating: Operating.nothingUsed,
   allowed: Infinity,
   since: now,
   health: "well",
@@ -66,21 +66,22 @@ const nextRaise = (limits: Limits, now: number) => limits.since + (Math.floor((n
 export const room = (limits: Limits, now: number, inFlight: number, ceiling: number): Room => {
   if (limits.health !== "well") return none("portal unavailable", undefined)
   if (now < limits.pausedUntil) return none("rate", limits.pausedUntil)
+  // After a refusal one call asks whether the others may go.
+  if (limits.pauses > 0 && inFlight > 0) return none("rate", undefined)
   const slots = concurrencyOf(limits, now, ceiling) - inFlight
   // A call that ends makes room at once; a ceiling that was lowered is raised by time alone.
   if (slots < 1) return none("concurrency", inFlight < ceiling ? nextRaise(limits, now) : undefined)
   const requests = roomIn(limits.bucket, now)
   if (requests < 1) return none("rate", roomAt(limits.bucket, now))
-  return { calls: Math.min(slots, requests), reason: "concurrency", until: undefined }
+  const calls = limits.pauses > 0 ? 1 : Math.min(slots, requests)
+  return { calls, reason: "concurrency", until: undefined }
 }
 
 const none = (reason: WaitReason, until: number | undefined): Room => ({ calls: 0, reason, until })
 
-/** How many calls of a method (with its credential) may go beside `underWay` of its kind. */
-export const methodRoom = (limits: Limits, now: number, method: string, underWay: number): Room => ({
-  ...allowance(limits.operating, now, method, underWay),
-  reason: "operating time"
-})
+/** Seconds that calls of a method (with its credential) may take beside those that `underWay` will; `until` as in `Room`. */
+export const methodTime = ({ operating }: Limits, now: number, method: string, underWay: number) =>
+  Operating.allowance(operating, now, method, underWay)
 
 /** Whether the portal is steady enough for what cannot be repeated. */
 export const steady = (limits: Limits) => limits.signs >= enoughSigns
@@ -94,8 +95,17 @@ export const linger = ({ bucket }: Limits, now: number): number =>
     ? 0
     : Math.max(0, Math.min(1, 1 - roomIn(bucket, now) / bucket.depth)) * (1_000 / bucket.rate)
 
-/** What a call of a method takes in seconds as a rule; 0 if that is not known. */
-export const costOf = (limits: Limits, method: string) => limits.operating.uses.get(method)?.cost ?? 0
+/** What a call of a method takes in seconds as a rule; undefined before one was answered. */
+export const learnedCost = ({ operating }: Limits, method: string) => Operating.learnedCost(operating, method)
+
+/** What a call of a method takes in seconds as a rule, or next to nothing where that is not known. */
+export const costOf = ({ operating }: Limits, method: string) => Operating.costOf(operating, method)
+
+/** Seconds of operating time that one call may take for others to get as much while the rate lets them go. */
+export const shareOf = ({ operating, bucket }: Limits) => Operating.shareOf(operating, bucket.rate)
+
+/** Seconds that a batch should not exceed. */
+export const longestOf = ({ operating, bucket }: Limits) => Operating.longestOf(operating, bucket.rate)
 
 /** An HTTP request leaves. */
 export const left = (limits: Limits, now: number): Limits => ({ ...limits, bucket: fill(limits.bucket, now) })
@@ -120,18 +130,23 @@ const suspected = (limits: Limits): Limits => ({
   signs: 0
 })
 
+/** A call got past the rate limit. */
+const through = (limits: Limits, now: number): Limits => {
+  if (limits.pauses === 0) return limits
+  const bucket = letIn(limits.bucket, now)
+  return bucket.refusals > 0 ? limits : { ...limits, bucket, pauses: 0 }
+}
+
 const alive = (limits: Limits): Limits => (limits.signs === Infinity ? limits : { ...limits, signs: limits.signs + 1 })
 
 /** Learns from what an HTTP request came to. `method`: with its credential; a batch is the method `batch`. */
 export const learn = (limits: Limits, now: number, method: string, outcome: Outcome, ceiling: number): Limits => {
   switch (outcome._tag) {
     case "Done":
-    case "Refused": {
-      const through = limits.pauses === 0 ? limits : { ...limits, pauses: 0 }
-      return learnMethod(alive(through), now, method, outcome)
-    }
+    case "Refused":
+      return learnMethod(alive(through(limits, now)), now, method, outcome)
     case "Limited":
-      if (outcome.scope === "method") return learnMethod(alive(limits), now, method, outcome)
+      if (outcome.scope === "method") return learnMethod(alive(through(limits, now)), now, method, outcome)
       // Those that were in flight together are refused together, and teach the same once.
       return now < limits.pausedUntil
         ? alive(limits)
@@ -143,15 +158,21 @@ export const learn = (limits: Limits, now: number, method: string, outcome: Outc
   }
 }
 
-/** Learns what the answer of a method says of its operating time, whether it came alone or in a batch. */
-export const learnMethod = (limits: Limits, now: number, method: string, outcome: Outcome): Limits => {
+/** Learns what the answer of a method says of its operating time. */
+const learnMethod = (limits: Limits, now: number, method: string, outcome: Outcome): Limits => {
   if (outcome._tag === "Done" && outcome.time !== undefined) {
-    return { ...limits, operating: spent(limits.operating, now, method, outcome.time) }
+    return { ...limits, operating: Operating.spent(limits.operating, now, method, outcome.time) }
   }
   return outcome._tag === "Limited" && outcome.scope === "method"
-    ? { ...limits, operating: exceeded(limits.operating, now, method) }
+    ? { ...limits, operating: Operating.exceeded(limits.operating, now, method) }
     : limits
 }
+
+/** Learns the same from the answer of a member of a `batch`, which may have paid for it. */
+export const learnMember = (limits: Limits, now: number, method: string, batch: string, outcome: Outcome): Limits =>
+  outcome._tag === "Done" && outcome.time !== undefined && Operating.pays(limits.operating, batch)
+    ? { ...limits, operating: Operating.ran(limits.operating, now, method, outcome.time) }
+    : learnMethod(limits, now, method, outcome)
 
 /** Learns from a probe. */
 export const probed = (limits: Limits, lives: boolean): Limits =>

@@ -94,12 +94,12 @@ const errorOf = ({ error, error_description }: Json): { code: string; text: stri
 
 const number = (value: unknown) => (typeof value === "number" && Number.isFinite(value) ? value : undefined)
 
-/** The `time` of an answer, where the portal counts operating time (bitrix24/b24restdocs:api-reference/data-types.md). */
+/** The `time` of an answer: what its method took, and the operating time where the portal counts that (bitrix24/b24restdocs:api-reference/data-types.md). */
 const timeOf = (answer: unknown): TimeSpent | undefined => {
   const time = isMap(answer) ? answer.time : undefined
   if (!isMap(time)) return undefined
-  const sum = number(time.operating)
-  if (sum === undefined) return undefined
+  // Missing where the portal does not count: then nothing is used up.
+  const sum = number(time.operating) ?? 0
   const resetAt = number(time.operating_reset_at)
   const finish = number(time.finish)
   // Both by the portal's own clock: ours may be wrong by hours.

@@ -118,7 +118,28 @@ export const heard = (model: ChannelModel): Dialled => {
   // Not at once: the library tells of an error first and tidies up after it, and would miss that it is closed meanwhile.
   model.on("error", (error) => queueMicrotask(() => end(error)))
   model.on("close", end)
+  writeTogether(model)
   return { model, closed }
+}
+
+/** The socket below a connection; none where it is not the library's own. */
+const socketOf = ({ connection }: ChannelModel) =>
+  "stream" in connection && connection.stream instanceof Socket ? connection.stream : undefined
+
+/** What is written in one turn leaves at once: the library writes each frame alone, and a write costs more than a frame. */
+const writeTogether = (model: ChannelModel) => {
+  const socket = socketOf(model)
+  if (socket === undefined) return
+  const write = socket.write.bind(socket)
+  Object.assign(socket, {
+    write: (...frame: Parameters<typeof write>) => {
+      if (socket.writableCorked === 0) {
+        socket.cork()
+        process.nextTick(() => socket.uncork())
+      }
+      return write(...frame)
+    }
+  })
 }
 
 /** The one connection of the bridge, kept alive by the reconnect schedule. */
@@ -209,11 +230,8 @@ export const hangUp = (model: ChannelModel) =>
     Effect.ignore,
     Effect.andThen(
       Effect.sync(() => {
-        const { connection } = model
-        if ("stream" in connection && connection.stream instanceof Socket) {
-          // Only an error tells the library that its timers have to end.
-          connection.stream.destroy(new Error("hung up"))
-        }
+        // Only an error tells the library that its timers have to end.
+        socketOf(model)?.destroy(new Error("hung up"))
       })
     )
   )

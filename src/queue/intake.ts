@@ -69,6 +69,9 @@ export class Intake extends Context.Service<
 /** A broker has noticed by then that a connection is gone: it lets two heartbeats of 10 s pass, as we do. */
 const heartbeatLapse = Duration.seconds(20)
 
+/** A window that has lasted for so long grows without acknowledgements: its link holds. */
+const ripening = Duration.seconds(5)
+
 /** RabbitMQ closes a channel whose delivery is open for 30 minutes (rabbitmq.com/docs/consumers, consumer_timeout). */
 const nearLimit = Duration.minutes(25)
 
@@ -91,7 +94,7 @@ const open = Effect.gen(function* () {
       return SubscriptionRef.set(consuming, consumed.size === ampqIn.length)
     })
 
-  /** The deliveries of one queue. */
+  /** Puts the deliveries of one queue where they wait to be taken up. */
   const from = (queue: string) => {
     // The same trouble again and again is one event, until all was well in between.
     let told = ""
@@ -125,7 +128,8 @@ const open = Effect.gen(function* () {
         yield* Effect.raceAllFirst([
           Deferred.await(cancelled),
           until(wanted, (now) => now !== "taking"),
-          held.whenever(() => window.isDue)
+          held.whenever(() => window.isDue),
+          Effect.andThen(Effect.sleep(ripening), held.ripen)
         ])
       }).pipe(Effect.scoped)
 
@@ -224,11 +228,14 @@ const open = Effect.gen(function* () {
       }
     }
 
-    return Stream.callback<Delivery>((buffer) => kept(session(buffer), ended))
+    return (buffer: Arrivals) => kept(session(buffer), ended)
   }
 
   return Intake.of({
-    deliveries: Stream.mergeAll(ampqIn.map(from), { concurrency: "unbounded" }),
+    // One buffer for all queues: each that a delivery goes through is a turn of the event loop.
+    deliveries: Stream.callback<Delivery>((buffer) =>
+      Effect.forEach(ampqIn, (queue) => from(queue)(buffer), { concurrency: "unbounded", discard: true })
+    ),
     want: (next) => SubscriptionRef.set(wanted, next),
     consuming,
     losses
@@ -271,6 +278,17 @@ class Held {
       },
       crowds: () => this.window.isHalfFull
     }
+  }
+
+  /** Lets the window grow, whether or not much was acknowledged; never ends. */
+  get ripen(): Effect.Effect<never> {
+    return Effect.andThen(
+      Effect.sync(() => {
+        this.window.ripen()
+        this.look()
+      }),
+      Effect.never
+    )
   }
 
   /** Waits until something holds of what is open. */

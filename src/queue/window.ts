@@ -10,6 +10,7 @@ export class Window {
   private bytes = 0
   private average = 1024
   private acknowledged = 0
+  private ripe = false
   /** Deliveries that the consumer may hold: its prefetch. */
   size: number
 
@@ -37,7 +38,12 @@ export class Window {
   private get wanted(): number {
     const fitting = Math.max(1, Math.floor(budget / this.average))
     if (this.size > fitting) return fitting
-    return this.acknowledged >= this.size ? Math.min(this.most, fitting, this.size * growth) : this.size
+    return this.ripe || this.acknowledged >= this.size ? Math.min(this.most, fitting, this.size * growth) : this.size
+  }
+
+  /** It has lasted: it may grow though little was acknowledged, for all that is open may wait for what is not. */
+  ripen(): void {
+    this.ripe = true
   }
 
   /** Whether it should be set anew: when it can grow, or holds too much. */
@@ -67,6 +73,7 @@ export class Window {
   adjust(): void {
     this.size = this.wanted
     this.acknowledged = 0
+    this.ripe = false
   }
 }
 

@@ -424,6 +424,45 @@ effect("calls that may go at once share the load instead of filling one batch", 
   )
 )
 
+effect("those who can all go at once go alone, for company would only make them slower", () =>
+  onStage((stage) =>
+    Effect.gen(function* () {
+      MutableRef.set(stage.live, { concurrency: 8, pack: "reads" })
+      yield* SubscriptionRef.set(stage.outlet, "not yet")
+      yield* Effect.forEach(times(8), () => Effect.forkChild(stage.dispatch.ask(asker())))
+      yield* TestClock.adjust("1 seconds")
+      yield* SubscriptionRef.set(stage.outlet, undefined)
+      const calls = yield* Effect.forEach(times(8), () => stage.next)
+      expect(calls.map(({ method }) => method)).toEqual(times(8).map(() => "crm.deal.list"))
+    })
+  )
+)
+
+for (const [seconds, waiting, size] of [
+  [0.01, 20, 20],
+  [0.01, 200, 50],
+  [0.1, 12, 5],
+  [0.1, 80, 20],
+  [0.1, 800, 50],
+  [3, 12, 3]
+] as const) {
+  effect(`of ${waiting} that take ${seconds} s each and have four calls, ${size} leave together`, () =>
+    onStage((stage) =>
+      Effect.gen(function* () {
+        MutableRef.set(stage.live, { concurrency: 4, pack: "reads" })
+        yield* Effect.forkChild(stage.dispatch.ask(asker()))
+        const first = yield* stage.next
+        yield* SubscriptionRef.set(stage.outlet, "not yet")
+        yield* first.end(judge(200, Buffer.from(`{"result":1,"time":{"duration":${seconds}}}`)))
+        yield* Effect.forEach(times(waiting), () => Effect.forkChild(stage.dispatch.ask(asker())))
+        yield* TestClock.adjust("1 seconds")
+        yield* SubscriptionRef.set(stage.outlet, undefined)
+        expect((yield* stage.next).commands.length).toBe(size)
+      })
+    )
+  )
+}
+
 effect("writes are not packed by default, and are when that is allowed", () =>
   onStage((stage) =>
     Effect.gen(function* () {
@@ -516,18 +555,25 @@ effect("credentials are served in turn, whoever came first", () =>
   )
 )
 
-effect("queues are served in turn, so that a full one does not hold an empty one", () =>
+effect("queues are served in turn, and the places that one leaves in a batch are filled from the other", () =>
   onStage((stage) =>
     Effect.gen(function* () {
       MutableRef.set(stage.live, { concurrency: 1, pack: "reads" })
       yield* SubscriptionRef.set(stage.outlet, "not yet")
-      yield* Effect.forEach(times(150), () => Effect.forkChild(stage.dispatch.ask(asker({ queue: "bulk" }))))
-      yield* Effect.forEach(times(2), () => Effect.forkChild(stage.dispatch.ask(asker({ queue: "urgent" }))))
+      const ask = (queue: string) => Effect.forkChild(stage.dispatch.ask(asker({ queue, method: `${queue}.list` })))
+      yield* Effect.forEach(times(150), () => ask("crm.bulk"))
+      yield* Effect.forEach(times(2), () => ask("crm.urgent"))
       yield* TestClock.adjust("1 seconds")
       yield* SubscriptionRef.set(stage.outlet, undefined)
-      for (const size of [50, 2, 50, 50]) {
+      const urgent = (call: Got) => call.commands.filter((command) => command === "crm.urgent.list").length
+      for (const [size, ofUrgent] of [
+        [50, 0],
+        [50, 2],
+        [50, 0],
+        [2, 0]
+      ] as const) {
         const call = yield* stage.next
-        expect(call.commands.length).toBe(size)
+        expect([call.commands.length, urgent(call)]).toEqual([size, ofUrgent])
         yield* call.end(doneBatch(call))
       }
     })
@@ -649,5 +695,45 @@ effect("under a rate, a backlog leaves in full batches and never faster than the
         }
       }),
     { rate: 2, depth: 8 }
+  )
+)
+
+/** The answer of a batch that tells of each command what it took, in seconds, with a sum of 5 s in ten minutes. */
+const timedBatch = (took: ReadonlyArray<number>) => {
+  const time = (operating: number, processing: number) => ({
+    finish: 1_000,
+    processing,
+    operating,
+    operating_reset_at: 1_600
+  })
+  const members = <A>(of: (seconds: number) => A) =>
+    Object.fromEntries(took.map((seconds, n) => [`m${n}`, of(seconds)]))
+  const result = { result: members(() => []), result_error: [], result_time: members((seconds) => time(5, seconds)) }
+  return judge(200, Buffer.from(JSON.stringify({ result, time: time(0, 1) })))
+}
+
+effect("heavy requests that crowd and are passed over for light ones rest, and those that have a share go", () =>
+  onStage(
+    (stage) =>
+      Effect.gen(function* () {
+        MutableRef.set(stage.live, { concurrency: 4, pack: "reads" })
+        yield* SubscriptionRef.set(stage.outlet, "not yet")
+        const crowd = { mayRest: () => true, crowds: () => true }
+        const ask = (method: string) => Effect.forkChild(stage.dispatch.ask(asker({ ...crowd, method })))
+        yield* ask("crm.item.list")
+        yield* ask("crm.deal.list")
+        yield* TestClock.adjust("2 seconds")
+        yield* SubscriptionRef.set(stage.outlet, undefined)
+        yield* (yield* stage.next).end(timedBatch([0.5, 0.002]))
+        const heavy = yield* Effect.forEach(times(20), () => ask("crm.item.list"))
+        yield* Effect.forEach(times(60), () => ask("crm.deal.list"))
+        yield* TestClock.adjust("2 seconds")
+        // A call each second gets 0.8 s.
+        const { commands } = yield* stage.next
+        expect([commands.length, commands.filter((command) => command === "crm.item.list").length]).toEqual([50, 1])
+        const rested = yield* Effect.forEach(heavy.slice(1), Fiber.join)
+        expect(rested).toEqual(times(19).map(() => ({ _tag: "Closed", until: undefined })))
+      }),
+    { rate: 1, depth: 3 }
   )
 )

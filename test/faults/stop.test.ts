@@ -41,7 +41,10 @@ live(
         finished += 8
         expect(portal.count()).toBe(finished)
         expect(bridge.lines().filter(({ event }) => event === "drain-cut")).toEqual([])
-        expect(yield* idsIn(own.url, queueIn)).toEqual(sent.slice(finished).map(({ id }) => id ?? ""))
+        // Which have gone is not told by their order: a write is looked up in the journal first.
+        const left = yield* idsIn(own.url, queueIn)
+        expect(left.length).toBe(sent.length - finished)
+        expect(left).toEqual(sent.map(({ id }) => id ?? "").filter((id) => left.includes(id)))
       }
       portal.latency(1)
       yield* startBridge({ env: { AMPQURL: own.url, B24REST: portal.url } })

@@ -17,7 +17,8 @@ const operating = (name: string, run: OperatingRun) =>
         const report = yield* underOperating(run)
         // A hundredth of some hundred requests is less than one call that comes too early.
         expectMet({ ...report, targets: report.targets.filter(({ what }) => !what.startsWith("429s")) })
-        expect(figure(report, "429")).toBeGreaterThan(0)
+        // What is planned well is never refused; that the heavy ones had to wait for their time shows that the limit bites.
+        expect(figure(report, "heavy s")).toBeGreaterThan(figure(report, "window s"))
         expect(figure(report, "429")).toBeLessThan(figure(report, "requests") / 2)
         if (run.payer === "methods") expect(figure(report, "light s")).toBeLessThan(figure(report, "heavy s"))
       }),
@@ -26,7 +27,7 @@ const operating = (name: string, run: OperatingRun) =>
 
 operating("a method that is closed for its run time lets the others pass, and no producer hears of it", {
   ...common,
-  count: 400,
+  count: 300,
   payer: "methods",
   limit: 12,
   burst: 3,

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test"
 import fc from "fast-check"
-import { type Bucket, bucketFor, fill, overflow, roomAt, roomIn } from "../../src/portal/bucket.ts"
+import { type Bucket, bucketFor, fill, letIn, overflow, roomAt, roomIn } from "../../src/portal/bucket.ts"
 
 /** The portal's own counting, with the fall in steps at some phase of the second, or smooth. */
 class Leaky {
@@ -85,6 +85,49 @@ test("auto knows the cloud by its domains, and nothing of other hosts until they
   expect(roomAt(learned, 1_000)).toBeGreaterThan(2_000)
 })
 
+/** What is learned from a refusal after so many requests a second, for so many seconds. */
+const refusedAfter = (perSecond: number, seconds: number) => {
+  let bucket = bucketFor("auto", "crm.acme.ru", 0)
+  for (let sent = 0; sent < perSecond * seconds; sent++) bucket = fill(bucket, (sent * 1_000) / perSecond)
+  return overflow(bucket, seconds * 1_000)
+}
+
+test("the first refusal is understood by what went through before", () => {
+  for (const [perSecond, seconds, rate, depth] of [
+    [1, 1, 2, 50],
+    [10, 6, 2, 50],
+    [50, 1, 2, 50],
+    [60, 5, 5, 250],
+    [255, 1, 5, 250]
+  ] as const) {
+    expect(refusedAfter(perSecond, seconds)).toMatchObject({ rate, depth, level: depth })
+  }
+  // No plan takes as much: it is the stray refusal of a portal that can do more.
+  const { rate, depth } = refusedAfter(300, 60)
+  expect(rate).toBeGreaterThan(290)
+  expect(rate).toBeLessThan(300)
+  expect(depth).toBe(250)
+})
+
+test("what was slow for long says nothing of a burst: only what the portal cannot have forgotten counts", () =>
+  expect(refusedAfter(1, 10_000)).toMatchObject({ rate: 2, depth: 50 }))
+
+test("refusals one after the other teach the same once, and one that strays costs no rate", () => {
+  let bucket = bucketFor({ rate: 2, depth: 50 }, "x", 0)
+  let now = 0
+  for (let sent = 0; sent < 200; sent++) {
+    now = Math.max(now, roomAt(bucket, now))
+    bucket = letIn(fill(bucket, now), now)
+  }
+  for (const pause of [0, 1_000, 1_500, 2_250]) {
+    now += pause
+    bucket = overflow(fill(bucket, now), now)
+    expect(bucket.rate).toBeGreaterThan(1.9)
+    expect(bucket.depth).toBeGreaterThan(45)
+    expect(roomIn(bucket, now)).toBeLessThan(1)
+  }
+})
+
 /** Sends as fast as the model lets it, a second's pause after each refusal. */
 const drain = (portal: Leaky, start: Bucket, count: number) => {
   let bucket = start
@@ -93,11 +136,11 @@ const drain = (portal: Leaky, start: Bucket, count: number) => {
   for (let sent = 0; sent < count;) {
     now = Math.max(now, roomAt(bucket, now))
     if (portal.accepts(now)) {
-      bucket = fill(bucket, now)
+      bucket = letIn(fill(bucket, now), now)
       sent++
     } else {
       refused++
-      bucket = overflow(bucket, now)
+      bucket = overflow(fill(bucket, now), now)
       now += 1_000
     }
   }

@@ -3,9 +3,10 @@ import fc from "fast-check"
 import {
   atStart as startAt,
   concurrencyOf,
+  costOf,
   learn,
   type Limits,
-  methodRoom,
+  methodTime,
   probed,
   room,
   steady
@@ -29,7 +30,9 @@ const atStart = (now: number) => startAt(now, "off", "box.example")
 
 /** May one call of a method go? */
 const next = (limits: Limits, now: number, method: string, inFlight: number, ceiling: number) => {
-  const rooms = [room(limits, now, inFlight, ceiling), methodRoom(limits, now, method, 0)]
+  const { seconds, until } = methodTime(limits, now, method, 0)
+  const ofMethod = { calls: seconds / costOf(limits, method), reason: "operating time", until } as const
+  const rooms = [room(limits, now, inFlight, ceiling), ofMethod]
   const none = rooms.find(({ calls }) => calls < 1)
   return none === undefined ? go : ({ _tag: "Wait", reason: none.reason, until: none.until } as const)
 }

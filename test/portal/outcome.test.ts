@@ -304,3 +304,10 @@ test("an answer too long to be read still has its status", () => {
   expect(told(oversized(400))).toContain("B24RMQ_ANSWER_TOO_LARGE")
   expect(words(oversized(502))).toBe("unknown, is the portal there?")
 })
+
+test("where the portal does not count operating time, an answer still tells what it took", () => {
+  const judged = (time: string) => judge(200, Buffer.from(`{"result":1,"time":${time}}`))
+  expect(judged('{"duration":0.3,"processing":0.2}')).toMatchObject({ time: { sum: 0, resetIn: undefined, took: 0.2 } })
+  expect(judged('{"duration":0.3}')).toMatchObject({ time: { took: 0.3 } })
+  expect(judged("[]")).toMatchObject({ time: undefined })
+})

@@ -33,6 +33,16 @@ test("it does not grow by what is only delivered", () => {
   expect(window.isDue).toBe(true)
 })
 
+test("it grows without acknowledgements once it has lasted, and once only for that", () => {
+  const window = new Window(16, 1_000)
+  for (let tag = 1; tag <= 16; tag++) window.open(tag, 100)
+  expect(window.isDue).toBe(false)
+  window.ripen()
+  expect(window.isDue).toBe(true)
+  window.adjust()
+  expect([window.size, window.isDue]).toEqual([64, false])
+})
+
 test("large messages make it small, small ones let it grow again", () => {
   const window = new Window(16, 1_000)
   const tag = { next: 1 }
