@@ -69,6 +69,12 @@ export const underLoad = <E>(
     const bridge = yield* startBridge({
       env: { AMPQURL: options.url ?? vhost.url, B24REST: portal.url, ...options.env }
     })
+    // Where it fails the log says more.
+    yield* Effect.addFinalizer((exit) =>
+      Effect.sync(() => {
+        if (exit._tag === "Failure") console.log(bridge.output().slice(-5_000))
+      })
+    )
     const answers = yield* collector(vhost.url, queueOut)
     const times: Array<number> = []
     const load: Load = {

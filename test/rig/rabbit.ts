@@ -328,10 +328,12 @@ const launch = (folder: string, options: NodeOptions) =>
     const shared = attach(at)
     const log = () => readFileSync(output, "utf8")
     const must = (expression: string) => Effect.asVoid(shared.evaluate(expression))
-    // 3.10.8 writes down where the log of a new quorum queue is only half a second after its declaration. Killed before
-    // that, the queue comes back without a confirmed message in it, or never elects a leader again. This is the broker's
-    // own affair and no test of ours: whoever kills a node means its queues to be settled.
-    const settled = shared.evaluate("dets:sync(ra_directory_reverse)").pipe(Effect.timeout("1 second"), Effect.ignore)
+    // 3.10.8 writes down that a queue was declared, and where the log of a new quorum queue is, only half a second later.
+    // Killed before that, the queue is gone, comes back without a confirmed message in it, or never elects a leader again.
+    // This is the broker's own affair and no test of ours: whoever kills a node means its queues to be settled.
+    const settled = shared
+      .evaluate("mnesia:sync_log(), dets:sync(ra_directory_reverse)")
+      .pipe(Effect.timeout("2 seconds"), Effect.ignore)
     const node: Node = {
       ...shared,
       pid: () => machine?.pid ?? 0,
