@@ -32,7 +32,8 @@ live("the bridge has a clean environment and a folder of its own, and its lines 
       AMPQIN: "in",
       B24RMQ_LOG: "json",
       HOME: bridge.cwd,
-      PATH: process.env["PATH"]
+      PATH: process.env["PATH"],
+      STATE_DIRECTORY: bridge.cwd
     })
     yield* bridge.waitForLine(/^not json$/)
     const mark = bridge.mark()
