@@ -5,9 +5,9 @@ import { live } from "../effect.ts"
 import { expectMet, figure } from "./met.ts"
 
 // Short forms of `bun bench/limits.ts operating`, with ten buckets of 0.3 s. The portal tells what a batch took when
-// it ends, after 3 s here: for a method to be closed there has to be more than may leave in the meantime.
+// it ends, after some seconds here: for a method to be closed there has to be more than may leave in the meantime.
 
-const common = { heavy: 110, light: 2, bucket: 300, within: { light: Infinity, heavy: 4 } }
+const common = { heavy: 60, light: 2, bucket: 300, within: { light: Infinity, heavy: 4 } }
 
 const operating = (name: string, run: OperatingRun) =>
   live(
@@ -29,7 +29,7 @@ operating("a method that is closed for its run time lets the others pass, and no
   ...common,
   count: 300,
   payer: "methods",
-  limit: 12,
+  limit: 7,
   burst: 3,
   fall: 3
 })
@@ -38,7 +38,7 @@ operating("where batch pays and is closed, no producer hears of it either", {
   ...common,
   count: 250,
   payer: "batch",
-  limit: 6,
+  limit: 4,
   burst: 2,
   fall: 2
 })

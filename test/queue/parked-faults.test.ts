@@ -13,7 +13,7 @@ const scale = Number(process.env["B24RMQ_FAULTS_SCALE"] ?? 1)
 /** What is drawn by lot; set it to see a run again, as far as the broker plays along. */
 const seed = Number(process.env["B24RMQ_SEED"] ?? Date.now() % 1_000_000)
 
-const count = 1_000 * scale
+const count = 500 * scale
 const limit = 60_000 * Math.max(1, scale)
 
 /** Numbers from 0 to 1 (mulberry32). */
