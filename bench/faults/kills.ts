@@ -94,7 +94,7 @@ export const borders = {
   "after publish": { hold: ({ link }) => link.halfOpen("hold", "down"), wait: answer },
   // What the bridge sends comes late, confirms come at once: its acknowledgements are still on their way.
   "before acknowledge": { hold: ({ link }) => link.delay(150, "up"), wait: after(answer, sleep(120)) },
-  "any moment": { wait: sleep(1_000) }
+  "any moment": { wait: sleep(400) }
 } satisfies Readonly<Record<string, Border>>
 
 export type BorderName = keyof typeof borders
