@@ -23,7 +23,7 @@ interface Border {
 
 /** The border may come so often in a round: a part of the load passes before. */
 const some: Wait = ({ portal }, random) => {
-  const enough = portal.count() + random.below(size / 2)
+  const enough = portal.count() + 1 + random.below(size / 2)
   return portal.until(({ count }) => count() >= enough)
 }
 
@@ -38,7 +38,7 @@ const answer: Wait = ({ answers }, random) =>
     return until(
       "answers",
       Effect.sync(() => answers.received() >= enough),
-      { every: "1 millis", within: "5 seconds" }
+      { every: "1 millis", within: "2 seconds" }
     )
   }).pipe(Effect.ignore)
 
@@ -58,7 +58,7 @@ const journal: Wait = ({ folder }) =>
   Effect.callback<void>((resume) => {
     const watcher = watch(folder, () => resume(Effect.void))
     return Effect.sync(() => watcher.close())
-  }).pipe(Effect.timeoutOption("5 seconds"))
+  }).pipe(Effect.timeoutOption("2 seconds"))
 
 const sleep =
   (spread: number): Wait =>

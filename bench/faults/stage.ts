@@ -38,10 +38,18 @@ export const stage = Effect.fnUntraced(function* (
   let answeredAfter = 0
   let bridge: Bridge | undefined
 
+  /** Keeps how long it takes until the bridge consumes again. */
+  const again = <A, E, R>(consuming: Effect.Effect<A, E, R>) =>
+    Effect.suspend(() => {
+      const begun = performance.now()
+      return Effect.tap(consuming, () =>
+        Effect.sync(() => (consumedAfter = Math.max(consumedAfter, performance.now() - begun)))
+      )
+    })
+
   /** Starts the bridge, again with the journal that it had. */
-  const start = Effect.gen(function* () {
-    const begun = performance.now()
-    bridge = yield* startBridge({
+  const start = again(
+    startBridge({
       env: {
         AMPQURL: link.url,
         B24REST: door.url,
@@ -52,9 +60,7 @@ export const stage = Effect.fnUntraced(function* (
       },
       within: "60 seconds"
     })
-    consumedAfter = Math.max(consumedAfter, performance.now() - begun)
-    return bridge
-  })
+  ).pipe(Effect.tap((started) => Effect.sync(() => (bridge = started))))
 
   const publish = Effect.fnUntraced(function* (some: ReadonlyArray<Case>, options: Publishing = {}) {
     cases.push(...some)
@@ -92,7 +98,7 @@ export const stage = Effect.fnUntraced(function* (
     return { ...of, acknowledged, verdict, consumedAfter, answeredAfter, more } satisfies Report
   })
 
-  return { broker, portal, answers, link, door, folder, cases, start, publish, answered, report }
+  return { broker, portal, answers, link, door, folder, cases, start, again, publish, answered, report }
 })
 
 export type Stage = Effect.Success<ReturnType<typeof stage>>
