@@ -1,4 +1,4 @@
-import { type Duration, Effect } from "effect"
+import { type Duration, Effect, Redacted } from "effect"
 import { tell } from "../events.ts"
 import { Journal } from "../journal/journal.ts"
 import type { Sent } from "../journal/store.ts"
@@ -34,12 +34,15 @@ export const openAsking = Effect.fnUntraced(function* (
   start: (effect: Effect.Effect<void>) => void,
   pause: (duration: Duration.Input) => Effect.Effect<boolean>
 ): Effect.fn.Return<Asking, never, Settings | Journal | Dispatch> {
-  const { b24Rest, doubt: ownRemedies, ownReads, portalLimit, stamp } = yield* Settings
+  const settings = yield* Settings
+  const { b24Rest, doubt: ownRemedies, ownReads, portalLimit, stamp } = settings
   const journal = yield* Journal
   const dispatch = yield* Dispatch
   const third = b24Rest.pathname.endsWith("/api/")
   /** The places of requests that are being asked, by their identity. */
   const places = new Map<string, Place>()
+
+  const outlivesUs = ({ messageId }: Request) => messageId !== undefined && Redacted.value(settings.journal) !== "off"
 
   const isReading = (request: Request) => isRead(request.method, ownReads)
 
@@ -112,7 +115,11 @@ export const openAsking = Effect.fnUntraced(function* (
       pause,
       ask: (request: Request, isRead: boolean) => dispatch.ask({ ...asker, request, isRead })
     }
-    const answer = yield* resolve(doubt, means)
+    // What cannot be found out may still land. Of an answered write the next process would not know that others wait for it,
+    // so it is answered only then; where a repeat could not be recognised, at once.
+    const mayLand = place !== undefined && doubt.remedy._tag === "Tell"
+    const waits = mayLand && outlivesUs(request)
+    const answer = waits && !(yield* ended(doubt, means)) ? undefined : yield* resolve(doubt, means)
     if (answer === undefined) {
       yield* journal.release(request)
       return undefined
@@ -121,7 +128,7 @@ export const openAsking = Effect.fnUntraced(function* (
     if (answer.outcome !== "unknown") yield* tell("outcome-found", about)
     else {
       yield* tell("outcome-unknown", about)
-      if (place !== undefined) start(dispatch.lines.hold(place, ended(doubt, means)))
+      if (mayLand && !waits) start(dispatch.lines.hold(place, ended(doubt, means)))
     }
     return answer
   })

@@ -20,6 +20,8 @@ export interface Proxy {
   readonly connections: () => { readonly total: number; readonly open: number }
   /** Bytes that the two sides have sent and the proxy has read. */
   readonly bytes: () => Traffic
+  /** Waits until the proxy has read enough; looked at with everything that it reads. */
+  readonly until: (enough: (bytes: Traffic) => boolean) => Effect.Effect<void>
   /** Resets all connections now, on both sides. */
   readonly cut: Effect.Effect<void>
   /** Ends all connections in good order (FIN), on both sides. */
@@ -152,6 +154,11 @@ export const startProxy = (target: string): Effect.Effect<Proxy, RigFailed, Scop
     const up: Faults = { dead: false, stalled: false, delay: 0, bandwidth: undefined }
     const down: Faults = { ...up }
     const bytes = { up: 0, down: 0 }
+    const watchers = new Set<() => void>()
+    const read = (direction: Direction) => (count: number) => {
+      bytes[direction] += count
+      for (const look of watchers) look()
+    }
     const open = new Set<Connection>()
     let total = 0
     let resetting = false
@@ -176,8 +183,8 @@ export const startProxy = (target: string): Effect.Effect<Proxy, RigFailed, Scop
         server.end()
       }
       const pumps = [
-        pump(client, server, up, limit.up, (count) => (bytes.up += count), reset),
-        pump(server, client, down, limit.down, (count) => (bytes.down += count), reset)
+        pump(client, server, up, limit.up, read("up"), reset),
+        pump(server, client, down, limit.down, read("down"), reset)
       ]
       const connection: Connection = { pumps, reset, end }
       open.add(connection)
@@ -224,6 +231,17 @@ export const startProxy = (target: string): Effect.Effect<Proxy, RigFailed, Scop
       url: through.href,
       connections: () => ({ total, open: open.size }),
       bytes: () => ({ ...bytes }),
+      until: (enough) =>
+        Effect.callback<void>((resume) => {
+          const look = () => {
+            if (!enough(bytes)) return
+            watchers.delete(look)
+            resume(Effect.void)
+          }
+          watchers.add(look)
+          look()
+          return Effect.sync(() => watchers.delete(look))
+        }),
       cut: resetAll,
       end: Effect.sync(() => {
         for (const { end } of open) end()

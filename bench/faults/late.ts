@@ -1,0 +1,56 @@
+import { Effect } from "effect"
+import { sharedNode } from "../../test/rig/rabbit.ts"
+import { RigFailed } from "../../test/rig/until.ts"
+import { ownUpdate, update } from "./load.ts"
+import { randomOf } from "./random.ts"
+import type { Report } from "./report.ts"
+import { stage } from "./stage.ts"
+
+/** `own`: by a self-written method, which is not sent again. */
+export type LateRun = "doubt" | "doubt, own" | "killed" | "killed, own" | "killed once answered, own"
+
+/** When the first one lands, and when the connection to its caller is reset, in milliseconds. */
+const lands = 1_500
+const cutAfter = 300
+
+/**
+ * The first of two updates of one entity is in doubt, and lands late: the portal's web server gives up while the method
+ * goes on. The second has to be final. Then the same with the bridge killed in between.
+ */
+export const landedLate = (run: LateRun, rounds: number, seed: number) =>
+  Effect.gen(function* () {
+    const random = randomOf(seed)
+    const { portal, answers, start, publish, answered, report } = yield* stage(yield* sharedNode, {
+      limits: { time: { after: cutAfter, answer: "reset", goesOn: true } }
+    })
+    const pair = run.endsWith("own") ? ownUpdate : update
+    const more: Array<string> = []
+    let bridge = yield* start
+    for (let round = 1; round <= rounds; round++) {
+      const entity = portal.crm.table("deal").add([["TITLE", "of the bench"]])
+      portal.fault({ kind: "slowMethod", ms: lands, when: { next: 1, containing: `${round}.1` } })
+      const { requests } = portal
+      yield* publish([pair(`${round}.1`, entity), pair(`${round}.2`, entity)])
+      yield* Effect.timeoutOrElse(
+        portal.until((portal) => portal.requests > requests),
+        {
+          duration: "10 seconds",
+          orElse: () => Effect.fail(new RigFailed({ what: "no call came" }))
+        }
+      )
+      if (run.startsWith("killed")) {
+        if (run.includes("answered")) yield* answers.answerTo(`${round}.1`)
+        else yield* Effect.sleep(random.below(cutAfter + 200))
+        yield* bridge.kill("SIGKILL")
+        yield* bridge.exited
+        bridge = yield* start
+      }
+      yield* answered()
+      // Whatever else is to land has landed by then.
+      yield* Effect.sleep(lands)
+      const last = portal.executions.findLast(({ key }) => key?.startsWith(`${round}.`))?.key
+      if (last !== `${round}.2`) more.push(`round ${round}: ${last} is final`)
+    }
+    const found: Report = yield* report({ experiment: "late", run, rounds, seed })
+    return { ...found, more: [...found.more, ...more] }
+  }).pipe(Effect.scoped)

@@ -1,0 +1,74 @@
+import type { Verdict } from "./checker.ts"
+
+/** One run of an experiment. */
+export interface Report {
+  readonly experiment: string
+  readonly run: string
+  readonly rounds: number
+  readonly seed: number
+  readonly acknowledged: number
+  readonly verdict: Verdict
+  /** From the end of each fault until the bridge consumed, and until everything was answered; the longest, in ms. */
+  readonly consumedAfter: number
+  readonly answeredAfter: number
+  /** What this experiment promises beyond the rest, and did not keep. */
+  readonly more: ReadonlyArray<string>
+}
+
+/** The promises that a run has broken: with the requests that show it, for its seed brings them again. */
+export const broken = ({ acknowledged, verdict, more }: Report): ReadonlyArray<string> => [
+  ...(["lost", "doubled", "late", "wrong", "contradicting", "unknownNeedlessly"] as const).flatMap((promise) =>
+    verdict[promise].length === 0
+      ? []
+      : [`${promise} ${verdict[promise].length}: ${verdict[promise].slice(0, 5).join(" ")}`]
+  ),
+  ...(acknowledged < verdict.attempted ? [`only ${acknowledged} of ${verdict.attempted} acknowledged`] : []),
+  ...more
+]
+
+const columns: Readonly<Record<string, (report: Report) => string | number>> = {
+  run: ({ experiment, run }) => (run === "" ? experiment : `${experiment}: ${run}`),
+  rounds: ({ rounds }) => rounds,
+  seed: ({ seed }) => seed,
+  attempted: ({ verdict }) => verdict.attempted,
+  acknowledged: ({ acknowledged }) => acknowledged,
+  answered: ({ verdict }) => verdict.answered,
+  lost: ({ verdict }) => verdict.lost.length,
+  doubled: ({ verdict }) => verdict.doubled.length,
+  late: ({ verdict }) => verdict.late.length,
+  wrong: ({ verdict }) => verdict.wrong.length + verdict.contradicting.length,
+  unknown: ({ verdict }) => verdict.unknown.length,
+  "had run": ({ verdict }) => verdict.unknownExecuted,
+  resolved: ({ verdict }) => verdict.resolved,
+  repeats: ({ verdict }) => verdict.repeats,
+  twice: ({ verdict }) => verdict.duplicated.length,
+  packed: ({ verdict }) => verdict.packed,
+  "consumes ms": ({ consumedAfter }) => Math.round(consumedAfter),
+  "answers ms": ({ answeredAfter }) => Math.round(answeredAfter)
+}
+
+/** A line of JSON for machines. */
+export const line = (report: Report): string =>
+  JSON.stringify({
+    ...Object.fromEntries(Object.entries(columns).map(([name, of]) => [name, of(report)])),
+    broken: broken(report)
+  })
+
+/** A table for people. */
+export const table = (reports: ReadonlyArray<Report>): string => {
+  const rows = [
+    [...Object.keys(columns), ""],
+    ...reports.map((report) => [
+      ...Object.values(columns).map((of) => String(of(report))),
+      broken(report).length === 0 ? "kept" : "BROKEN"
+    ])
+  ]
+  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)))
+  return rows
+    .map((row) =>
+      row
+        .map((text, column) => (column === 0 ? text.padEnd(widths[0] ?? 0) : text.padStart(widths[column] ?? 0)))
+        .join("  ")
+    )
+    .join("\n")
+}

@@ -1,0 +1,104 @@
+import { type Duration, Effect } from "effect"
+import { openPortal, type PortalOptions } from "../../src/sandbox/portal/server.ts"
+import { type Bridge, startBridge } from "../../test/rig/bridge.ts"
+import { temporaryFolder } from "../../test/rig/child.ts"
+import { collector, declareQueues, publishAll, type Publishing } from "../../test/rig/producer.ts"
+import { startProxy } from "../../test/rig/proxy.ts"
+import type { SharedNode } from "../../test/rig/rabbit.ts"
+import { until } from "../../test/rig/until.ts"
+import { check } from "./checker.ts"
+import { type Case, defineOwn, executionKey } from "./load.ts"
+import type { Report } from "./report.ts"
+
+export const queueIn = "bitrix24in"
+export const queueOut = "bitrix24out"
+
+/** Inside, the portal is taken to end every call within so many seconds. */
+export const portalLimit = 2
+
+/**
+ * A simulated portal, a vhost of a real RabbitMQ, and a bridge between them that can be killed; a proxy on each of its
+ * two ways. Whoever publishes and reads the answers goes to the broker directly.
+ */
+export const stage = Effect.fnUntraced(function* (
+  node: SharedNode,
+  { env, ...options }: PortalOptions & { readonly env?: Readonly<Record<string, string>> } = {}
+) {
+  const broker = yield* node.vhost()
+  const portal = yield* openPortal({ keep: 200_000, latency: 20, key: executionKey, ...options })
+  defineOwn(portal)
+  yield* declareQueues(broker.url, { in: queueIn, out: queueOut })
+  const answers = yield* collector(broker.url, queueOut)
+  const link = yield* startProxy(broker.url)
+  const door = yield* startProxy(portal.url)
+  const folder = yield* temporaryFolder("journal")
+  const cases: Array<Case> = []
+  let acknowledged = 0
+  let consumedAfter = 0
+  let answeredAfter = 0
+  let bridge: Bridge | undefined
+
+  /** Keeps how long it takes until the bridge consumes again. */
+  const again = <A, E, R>(consuming: Effect.Effect<A, E, R>) =>
+    Effect.suspend(() => {
+      const begun = performance.now()
+      return Effect.tap(consuming, () =>
+        Effect.sync(() => (consumedAfter = Math.max(consumedAfter, performance.now() - begun)))
+      )
+    })
+
+  /** Starts the bridge, again with the journal that it had. */
+  const start = again(
+    startBridge({
+      env: {
+        AMPQURL: link.url,
+        B24REST: door.url,
+        B24RMQ_PORTAL_LIMIT: `${portalLimit}`,
+        B24RMQ_CONCURRENCY: "4",
+        STATE_DIRECTORY: folder,
+        ...env
+      },
+      within: "60 seconds"
+    })
+  ).pipe(Effect.tap((started) => Effect.sync(() => (bridge = started))))
+
+  const publish = Effect.fnUntraced(function* (some: ReadonlyArray<Case>, options: Publishing = {}) {
+    cases.push(...some)
+    const messages = some.map(({ message }) => message)
+    acknowledged += (yield* publishAll(broker.url, queueIn, messages, options)).confirmed
+  })
+
+  /** Waits until all that was published is answered, or nothing comes any more: then it is lost, and the report says so. */
+  const answered = (within: Duration.Input = "60 seconds") =>
+    Effect.suspend(() => {
+      const begun = performance.now()
+      return answers.has(cases.length, within).pipe(
+        Effect.ignore,
+        Effect.tap(() => Effect.sync(() => (answeredAfter = Math.max(answeredAfter, performance.now() - begun))))
+      )
+    })
+
+  /** Waits until nothing is under way any more, and looks at everything that has happened. */
+  const report = Effect.fnUntraced(function* (of: Pick<Report, "experiment" | "run" | "rounds" | "seed">) {
+    yield* until(
+      "everything is acknowledged",
+      Effect.map(
+        Effect.orElseSucceed(broker.queueDepth(queueIn), () => undefined),
+        (depth) => depth?.ready === 0 && depth.unacked === 0
+      )
+    ).pipe(Effect.ignore)
+    yield* answers.quietFor(300)
+    const verdict = check(cases, answers.answers, portal)
+    const ended = bridge?.ended()
+    const defects = bridge?.lines().filter(({ event }) => event === "broken") ?? []
+    const more = [
+      ...(ended === undefined ? [] : [`the bridge ended: ${bridge?.output().slice(-1_000)}`]),
+      ...(defects.length === 0 ? [] : [`defects: ${defects[0]?.text}`])
+    ]
+    return { ...of, acknowledged, verdict, consumedAfter, answeredAfter, more } satisfies Report
+  })
+
+  return { broker, portal, answers, link, door, folder, cases, start, again, publish, answered, report }
+})
+
+export type Stage = Effect.Success<ReturnType<typeof stage>>
