@@ -9,7 +9,6 @@ import { stage } from "./stage.ts"
 export type Broken = "broker" | "link" | "both" | "all three"
 
 /** Requests in a second, where they do not come all at once. */
-
 const rate = 250
 
 /**

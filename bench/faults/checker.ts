@@ -28,6 +28,8 @@ export interface Verdict {
   readonly unknownNeedlessly: ReadonlyArray<string>
   /** Answered after a doubt. */
   readonly resolved: number
+  /** Answered from memory, for they came again: published again, or brought back by the broker though acknowledged. */
+  readonly replayed: number
   readonly packed: number
 }
 
@@ -122,6 +124,7 @@ export const check = (cases: ReadonlyArray<Case>, answers: Answers, portal: Port
     unknownExecuted: unknown.filter((one) => ran(one) > 0).length,
     unknownNeedlessly: unknown.filter(({ kind }) => kind !== "bare" && kind !== "own").map(idOf),
     resolved: header("x-b24rmq-resolved").length,
+    replayed: header("x-b24rmq-replayed").length,
     packed: header("x-b24rmq-packed").length
   }
 }

@@ -42,6 +42,7 @@ const columns: Readonly<Record<string, (report: Report) => string | number>> = {
   resolved: ({ verdict }) => verdict.resolved,
   repeats: ({ verdict }) => verdict.repeats,
   twice: ({ verdict }) => verdict.duplicated.length,
+  replayed: ({ verdict }) => verdict.replayed,
   packed: ({ verdict }) => verdict.packed,
   "consumes ms": ({ consumedAfter }) => Math.round(consumedAfter),
   "answers ms": ({ answeredAfter }) => Math.round(answeredAfter)

@@ -10,7 +10,7 @@ import { remedyFor } from "../portal/remedies.ts"
 import { stamped } from "../portal/stamp.ts"
 import { Settings } from "../settings.ts"
 import { Dispatch } from "./dispatch.ts"
-import { type Doubt, ended, resolve } from "./doubt.ts"
+import { type Doubt, ended, resolve, told } from "./doubt.ts"
 import type { Place } from "./lines.ts"
 import type { Arrival, Parking } from "./parking.ts"
 import type { Reply } from "./room.ts"
@@ -42,7 +42,11 @@ export const openAsking = Effect.fnUntraced(function* (
   /** The places of requests that are being asked, by their identity. */
   const places = new Map<string, Place>()
 
+  /** The next process will recognise it. */
   const outlivesUs = ({ messageId }: Request) => messageId !== undefined && Redacted.value(settings.journal) !== "off"
+
+  /** A doubt that is given back unanswered. Where nobody recognises it, it is executed again. */
+  const mayComeAgain = ({ request, remedy }: Doubt) => outlivesUs(request) || remedy._tag === "Again"
 
   const isReading = (request: Request) => isRead(request.method, ownReads)
 
@@ -119,7 +123,8 @@ export const openAsking = Effect.fnUntraced(function* (
     // so it is answered only then; where a repeat could not be recognised, at once.
     const mayLand = place !== undefined && doubt.remedy._tag === "Tell"
     const waits = mayLand && outlivesUs(request)
-    const answer = waits && !(yield* ended(doubt, means)) ? undefined : yield* resolve(doubt, means)
+    const found = waits && !(yield* ended(doubt, means)) ? undefined : yield* resolve(doubt, means)
+    const answer = found ?? (mayComeAgain(doubt) ? undefined : told(doubt, " The bridge was stopped meanwhile."))
     if (answer === undefined) {
       yield* journal.release(request)
       return undefined

@@ -151,8 +151,8 @@ const whatToCheck = (method: string) => {
   return "look in the portal for what it does"
 }
 
-/** `more`: what the bridge found out, a sentence with a space before it. */
-const told = ({ request, sentAt, attempts, reason, status, packed }: Doubt, more: string): Answer => ({
+/** That nobody knows. `more`: what the bridge found out, a sentence with a space before it. */
+export const told = ({ request, sentAt, attempts, reason, status, packed }: Doubt, more: string): Answer => ({
   outcome: "unknown",
   body: ownError(
     "B24RMQ_OUTCOME_UNKNOWN",

@@ -5,8 +5,11 @@ import { type BorderName, killed, type Pack } from "../../bench/faults/kills.ts"
 import { landedLate } from "../../bench/faults/late.ts"
 import { cut, thrice } from "../../bench/faults/portals.ts"
 import { broken, line, type Report } from "../../bench/faults/report.ts"
+import { queueIn, stage } from "../../bench/faults/stage.ts"
 import { live } from "../effect.ts"
-import { scale } from "./load.ts"
+import { publishAll, queueRequest } from "../rig/producer.ts"
+import { sharedNode } from "../rig/rabbit.ts"
+import { scale, stopped } from "./load.ts"
 
 // The short form of `bun run faults`: each experiment once, by one seed.
 
@@ -32,6 +35,34 @@ const kills: ReadonlyArray<readonly [BorderName, Pack]> = [
 for (const [border, pack] of kills) {
   live(`the bridge is killed: ${border}, ${pack}`, () => kept(killed(border, pack, rounds, seed)), limit)
 }
+
+live(
+  "a write without a message_id that is in doubt is not given back by a stop",
+  () =>
+    Effect.gen(function* () {
+      const { broker, portal, answers, start } = yield* stage(yield* sharedNode)
+      portal.fault({ kind: "reset", executed: true, when: { only: "writes", next: 2 } })
+      const bridge = yield* start
+      const load = ["m-1", undefined].map((messageId) =>
+        queueRequest({
+          messageId,
+          method: "crm.deal.add",
+          params: { fields: { TITLE: `${messageId}`, ORIGIN_ID: `${messageId}` } }
+        })
+      )
+      yield* publishAll(broker.url, queueIn, load)
+      yield* bridge.waitForLine(({ event, fields }) => event === "outcome-in-doubt" && fields?.["message_id"] === "m-1")
+      yield* bridge.waitForLine(
+        ({ event, fields }) => event === "outcome-in-doubt" && fields?.["message_id"] === undefined
+      )
+      yield* stopped(bridge)
+      yield* start
+      const got = yield* answers.has(2)
+      expect([got.get("m-1")?.[0]?.outcome, got.get("")?.[0]?.outcome]).toEqual(["done", "unknown"])
+      expect(portal.count("crm.deal.add")).toBe(2)
+    }),
+  limit
+)
 
 live("bridge, broker and link are broken", () => kept(brokenBroker("all three", "all", rounds, seed, 300)), limit)
 
