@@ -19,8 +19,8 @@ live("the bridge has a clean environment and a folder of its own, and its lines 
   Effect.gen(function* () {
     process.env["B24RMQ_LEAKED"] = "from the test process"
     const bridge = yield* standIn(
-      `console.log("not json"); console.error(JSON.stringify({ event: "consuming", environment: process.env, cwd: process.cwd() }))
-      process.on("SIGHUP", () => console.log(JSON.stringify({ event: "consuming", again: true })))
+      `process.on("SIGHUP", () => console.log(JSON.stringify({ event: "consuming", again: true })))
+      console.log("not json"); console.error(JSON.stringify({ event: "consuming", environment: process.env, cwd: process.cwd() }))
       setInterval(() => {}, 1000)`,
       { env: { AMPQIN: "in" } }
     )
