@@ -28,8 +28,8 @@ rate(
 
 rate(
   "requests that come one after the other are packed, too, once they have to wait",
-  { ...quick, count: 3_000, burst: 20, over: 2, within: 6 },
-  { least: 60, most: 120 }
+  { ...quick, count: 3_000, burst: 40, over: 2, within: 8 },
+  { least: 60, most: 150 }
 )
 
 rate(
