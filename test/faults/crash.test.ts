@@ -24,7 +24,6 @@ const kept = <E>(run: Effect.Effect<Report, E>) =>
   })
 
 const kills: ReadonlyArray<readonly [BorderName, Pack]> = [
-  ["after intent", "all"],
   ["before call", "off"],
   ["after the portal committed", "all"],
   ["after the answer is journaled", "off"],
@@ -64,7 +63,7 @@ live(
   limit
 )
 
-live("bridge, broker and link are broken", () => kept(brokenBroker("all three", "all", rounds, seed, 300)), limit)
+live("bridge, broker and link are broken", () => kept(brokenBroker("all three", "all", rounds, seed, 150)), limit)
 
 for (const stamp of [false, true]) {
   live(
