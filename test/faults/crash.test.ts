@@ -24,7 +24,6 @@ const kept = <E>(run: Effect.Effect<Report, E>) =>
   })
 
 const kills: ReadonlyArray<readonly [BorderName, Pack]> = [
-  ["before call", "off"],
   ["after the portal committed", "all"],
   ["after the answer is journaled", "off"],
   ["after publish", "all"],

@@ -27,18 +27,18 @@ const operating = (name: string, run: OperatingRun) =>
 
 operating("a method that is closed for its run time lets the others pass, and no producer hears of it", {
   ...common,
-  count: 300,
+  count: 200,
   payer: "methods",
-  limit: 7,
+  limit: 5,
   burst: 3,
   fall: 3
 })
 
 operating("where batch pays and is closed, no producer hears of it either", {
   ...common,
-  count: 250,
+  count: 160,
   payer: "batch",
-  limit: 4,
+  limit: 3,
   burst: 2,
   fall: 2
 })
