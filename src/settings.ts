@@ -584,6 +584,13 @@ const stateFolders = (env: Environment): ReadonlyArray<string> => {
   return ["/var/lib/b24rmq", ...(own ? [`${own}/b24rmq`] : [])]
 }
 
+/** Set as a path: as an address of its own, one that begins with two slashes would name another host. */
+const withLastSlash = (url: URL): URL => {
+  const ended = new URL(url)
+  ended.pathname = url.pathname.replace(/\/*$/, "/")
+  return ended
+}
+
 /** Problems between settings. Those that are wrong by themselves are not there. */
 const together = ({ ampqIn, ampqOut, b24Rest, allowHttp }: Partial<Values>): ReadonlyArray<string> => {
   const problems: Array<string> = []
@@ -623,7 +630,7 @@ export const readSettings = Effect.fnUntraced(function* (
   const { b24Rest, ...rest } = values as Values
   return {
     ...rest,
-    b24Rest: new URL(b24Rest.pathname.replace(/\/*$/, "/"), b24Rest),
+    b24Rest: withLastSlash(b24Rest),
     authorities: authorities ?? [],
     stateFolders: stateFolders(env),
     live: MutableRef.make<Live>({ concurrency: rest.concurrency, pack: rest.pack })

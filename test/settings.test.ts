@@ -69,6 +69,7 @@ const cases: Readonly<Record<string, Case>> = {
       ["https://portal.example/rest/", "https://portal.example/rest/"],
       ["https://portal.example/rest", "https://portal.example/rest/"],
       ["https://portal.example/rest//", "https://portal.example/rest/"],
+      ["https://portal.example//rest/", "https://portal.example//rest/"],
       ["https://portal.example:8443/rest/api", "https://portal.example:8443/rest/api/"],
       ["https://портал.рф/rest", "https://xn--80awhdgm.xn--p1ai/rest/"],
       ["http://127.0.0.1:8080/rest", "http://127.0.0.1:8080/rest/"]
