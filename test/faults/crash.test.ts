@@ -26,7 +26,6 @@ const kept = <E>(run: Effect.Effect<Report, E>) =>
 const kills: ReadonlyArray<readonly [BorderName, Pack]> = [
   ["after the portal committed", "all"],
   ["after the answer is journaled", "off"],
-  ["after publish", "all"],
   ["before acknowledge", "off"]
 ]
 
