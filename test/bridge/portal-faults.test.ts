@@ -8,7 +8,7 @@ import { checkAnswers, collector, publishAll, requests } from "../rig/producer.t
 import { vhost } from "../rig/rabbit.ts"
 
 /** How long a fault lasts, in seconds; 20 for the full form. */
-const span = Number(process.env.B24RMQ_TEST_FAULT_SECONDS ?? 3)
+const span = Number(process.env.B24RMQ_TEST_FAULT_SECONDS ?? 4)
 
 /** Requests of the load: three reads to one write, every write with a title of its own. */
 const load = (count: number) =>
