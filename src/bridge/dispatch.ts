@@ -180,8 +180,10 @@ const open = Effect.gen(function* () {
       Effect.catchTag("JournalFailed", () => Effect.sync(() => members.forEach(notSent))),
       Effect.catchTag("Overtaken", ({ requests }) =>
         Effect.sync(() => {
+          // By identity: what leaves may be the stamped form of what was recalled.
+          const overtaken = new Set(requests.map(({ id }) => id))
           for (const one of members) {
-            if (requests.includes(one.request)) room.leave(one, { _tag: "NotSent", reason: "overtaken" })
+            if (overtaken.has(one.request.id)) room.leave(one, { _tag: "NotSent", reason: "overtaken" })
             else notSent(one)
           }
         })

@@ -4,6 +4,7 @@ import { TestClock } from "effect/testing"
 import { Dispatch } from "../../src/bridge/dispatch.ts"
 import type { Asker, Reply } from "../../src/bridge/room.ts"
 import { Journal } from "../../src/journal/journal.ts"
+import { Overtaken } from "../../src/journal/known.ts"
 import { Portal } from "../../src/portal/client.ts"
 import {
   Done,
@@ -48,7 +49,11 @@ interface Stage {
   readonly live: MutableRef.MutableRef<Live>
 }
 
-const onStage = <E>(play: (stage: Stage) => Effect.Effect<unknown, E>, rate: Rate = "off") =>
+const onStage = <E>(
+  play: (stage: Stage) => Effect.Effect<unknown, E>,
+  rate: Rate = "off",
+  journal = Journal.layerMemory
+) =>
   Effect.gen(function* () {
     const calls = yield* Queue.unbounded<Got>()
     const outlet = yield* SubscriptionRef.make<string | undefined>(undefined)
@@ -103,7 +108,7 @@ const onStage = <E>(play: (stage: Stage) => Effect.Effect<unknown, E>, rate: Rat
       Effect.provide(
         Dispatch.layer.pipe(
           Layer.provide(portal),
-          Layer.provide(Journal.layerMemory),
+          Layer.provide(journal),
           Layer.provide(Layer.mock(Outlet, { closed: outlet })),
           Layer.provide(Layer.succeed(Settings, settings))
         )
@@ -302,6 +307,34 @@ effect("a closed method does not hold another one", () =>
     })
   )
 )
+
+effect("what another bridge has taken up does not leave, stamped or not, and those beside it do", () => {
+  let isFirst = true
+  const overtaking = Layer.effect(
+    Journal,
+    Effect.map(Journal, (journal) => ({
+      ...journal,
+      intend: (departing: Parameters<Journal["Service"]["intend"]>[0]) => {
+        if (!isFirst) return Effect.void
+        isFirst = false
+        const [one] = departing
+        return Effect.fail(new Overtaken({ requests: one === undefined ? [] : [{ ...one.request }] }))
+      }
+    }))
+  ).pipe(Layer.provide(Journal.layerMemory))
+  return onStage(
+    (stage) =>
+      Effect.gen(function* () {
+        expect(tagOf(yield* stage.dispatch.ask(write()))).toBe("overtaken")
+        expect(stage.calls()).toBe(0)
+        const asked = yield* Effect.forkChild(stage.dispatch.ask(write()))
+        yield* (yield* stage.next).end(done)
+        expect(tagOf(yield* Fiber.join(asked))).toBe("Done")
+      }),
+    "off",
+    overtaking
+  )
+})
 
 effect("no call starts while answers cannot go out", () =>
   onStage((stage) =>
