@@ -78,6 +78,7 @@ export const stage = Effect.fnUntraced(function* (
       B24REST: door.url,
       B24RMQ_PORTAL_LIMIT: `${portalLimit}`,
       B24RMQ_CONCURRENCY: "4",
+      HOME: folder,
       STATE_DIRECTORY: folder,
       ...env
     },
