@@ -123,12 +123,30 @@ export const bridge = Effect.gen(function* () {
     yield* want("portal", "taking")
   })
 
-  /** While another bridge holds the journal, that one works and this one stands by. */
-  const mindJournal = Effect.gen(function* () {
-    yield* until(journal.state, ({ _tag }) => _tag === "standby")
-    yield* want("journal", "returning")
-    yield* until(journal.state, ({ _tag }) => _tag !== "standby")
+  /** Reads what is parked before it takes anything, for nothing may come before that. */
+  const work = Effect.gen(function* () {
+    yield* parking.want(true)
+    yield* want("journal", "holding")
+    yield* parking.ready
+    // What this one had taken when another bridge took over was that one's to answer.
+    dispatch.lines.giveUp()
     yield* want("journal", "taking")
+    return yield* Effect.never
+  })
+
+  /** The bridge that holds the journal works, and no other one reads its queues. The rest stand by. */
+  const mindJournal = Effect.gen(function* () {
+    yield* until(journal.state, ({ _tag }) => _tag === "ready" || _tag === "failed")
+    while (true) {
+      yield* Effect.raceFirst(
+        work,
+        until(journal.state, ({ _tag }) => _tag === "standby")
+      )
+      yield* want("journal", "returning")
+      yield* parking.want(false)
+      // That the store cannot be asked does not mean that the other one is gone.
+      yield* until(journal.state, ({ _tag }) => _tag === "ready")
+    }
   })
 
   /** What was lost and has not come again by then is not coming. */
@@ -142,16 +160,16 @@ export const bridge = Effect.gen(function* () {
 
   const dropLost = Stream.runForEach(SubscriptionRef.changes(intake.losses), () => dispatch.look)
 
+  yield* want("journal", "returning")
   const deciding = yield* Effect.forkScoped(dispatch.run)
-  const minding = yield* Effect.forkScoped(Effect.raceFirst(Effect.forever(mindPortal), Effect.forever(mindJournal)))
+  const minding = yield* Effect.forkScoped(Effect.raceFirst(Effect.forever(mindPortal), mindJournal))
   const dropping = yield* Effect.forkScoped(Effect.raceFirst(dropLost, Effect.forever(giveUpLost)))
-  const opened = until(journal.state, ({ _tag }) => _tag === "ready" || _tag === "failed")
   const fetching = yield* Effect.forkScoped(parking.run)
   const taking = yield* Stream.runForEachArray(intake.deliveries, (arrived) =>
     Effect.sync(() => {
       for (const delivery of arrived) start(total(delivery))
     })
-  ).pipe((taking) => opened.pipe(Effect.andThen(parking.ready), Effect.andThen(taking)), Effect.forkScoped)
+  ).pipe(Effect.forkScoped)
   // Runs before the forked fibers are interrupted, for it is added after them: the channel of the intake has to stay
   // open until the last journey has acknowledged.
   yield* Effect.addFinalizer(() =>

@@ -38,7 +38,7 @@ export const openParking = Effect.fnUntraced(function* (start: (delivery: Parked
   const { lines } = dispatch
   const wakes = yield* Queue.sliding<void>(1)
   const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
-  /** What an earlier process has parked is known: until then nobody can tell who comes first in a line. */
+  /** What another process has parked is known: until then nobody can tell who comes first in a line. */
   const learned = yield* SubscriptionRef.make(false)
   /** What is written on one that was to be parked: it keeps that if it is not, and tries again. */
   const notes = new WeakMap<Request, Note>()
@@ -181,6 +181,12 @@ export const openParking = Effect.fnUntraced(function* (start: (delivery: Parked
     leave,
     /** Runs until it is interrupted. */
     run: Effect.raceAllFirst([Effect.forever(fetch), dropLost, followState]),
+    /** Reads what is parked, or leaves that to another bridge. */
+    want: (wanted: boolean) =>
+      Effect.suspend(() => {
+        fetchAt(now())
+        return Effect.andThen(SubscriptionRef.set(learned, false), parked.want(wanted))
+      }),
     /** Waits until new requests may be taken: what rests from before is known, or there is nowhere to rest. */
     ready: Effect.raceFirst(
       until(learned, (yes) => yes),
