@@ -1,0 +1,78 @@
+import { NodeServices } from "@effect/platform-node"
+import { Effect, Layer, Logger, Metric } from "effect"
+import { join } from "node:path"
+import { bridge } from "../../src/bridge/bridge.ts"
+import { Dispatch } from "../../src/bridge/dispatch.ts"
+import { Journal } from "../../src/journal/journal.ts"
+import { Portal } from "../../src/portal/client.ts"
+import { Connection, Dial } from "../../src/queue/connection.ts"
+import { Intake } from "../../src/queue/intake.ts"
+import { Outlet } from "../../src/queue/outlet.ts"
+import { Parked } from "../../src/queue/parked.ts"
+import { Topology } from "../../src/queue/topology.ts"
+import { Settings } from "../../src/settings.ts"
+import { prometheus } from "../../src/watch/metrics.ts"
+import { temporaryFolder } from "../rig/child.ts"
+
+export interface Sample {
+  readonly name: string
+  readonly labels: Readonly<Record<string, string>>
+  readonly value: number
+}
+
+const line = /^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)$/
+
+/** What an exposition in Prometheus' text format says; throws where a line is none. */
+export const samplesOf = (text: string): ReadonlyArray<Sample> =>
+  text
+    .split("\n")
+    .filter((row) => row !== "" && !row.startsWith("#"))
+    .map((row) => {
+      const [, name, labels = "", value = ""] = line.exec(row) ?? []
+      if (name === undefined) throw new Error(`not a sample: ${row}`)
+      return {
+        name,
+        labels: Object.fromEntries(
+          [...labels.matchAll(/(\w+)="([^"]*)"/g)].map(([, key = "", word = ""]) => [key, word])
+        ),
+        value: Number(value.replace("Inf", "Infinity"))
+      }
+    })
+
+/** What tells a series from all others. */
+export const seriesOf = (samples: ReadonlyArray<Sample>) =>
+  samples.map(({ name, labels }) => `${name} ${JSON.stringify(labels)}`).toSorted()
+
+/** The sum over the series of a name that have these labels. */
+export const sumOf = (samples: ReadonlyArray<Sample>, name: string, labels: Sample["labels"] = {}) =>
+  samples
+    .filter((one) => one.name === name && Object.entries(labels).every(([key, word]) => one.labels[key] === word))
+    .reduce((sum, { value }) => sum + value, 0)
+
+const queue = Layer.mergeAll(Intake.layer, Outlet.layer, Parked.layer).pipe(
+  Layer.provideMerge(Topology.layer),
+  Layer.provideMerge(Connection.layer)
+)
+const engine = Dispatch.layer.pipe(
+  Layer.provideMerge(queue),
+  Layer.provideMerge(Layer.mergeAll(Portal.layer, Journal.layer)),
+  Layer.provideMerge(Dial.layer)
+)
+
+/** Runs the bridge in this process beside `work`, which is given what a scrape gives, on a registry of its own. */
+export const withBridge = <A, E, R>(
+  env: Readonly<Record<string, string>>,
+  work: (scrape: Effect.Effect<string>) => Effect.Effect<A, E, R>
+) =>
+  Effect.gen(function* () {
+    const journal = join(yield* temporaryFolder("journal"), "journal.db")
+    const settings = Settings.layerOf({ B24RMQ_JOURNAL: journal, ...env }).pipe(Layer.provide(NodeServices.layer))
+    const played = Effect.gen(function* () {
+      const context = yield* Effect.context<Effect.Services<typeof prometheus>>()
+      return yield* work(Effect.provide(prometheus, context))
+    })
+    return yield* Effect.raceFirst(played, Effect.andThen(bridge, Effect.never)).pipe(
+      Effect.scoped,
+      Effect.provide(Layer.provideMerge(engine, settings))
+    )
+  }).pipe(Effect.provide(Logger.layer([])), Effect.provideService(Metric.MetricRegistry, new Map()))
