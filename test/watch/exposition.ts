@@ -1,11 +1,12 @@
 import { NodeServices } from "@effect/platform-node"
-import { Effect, Layer, Logger, Metric } from "effect"
+import { type Context, Effect, Layer, Logger, Metric, SubscriptionRef } from "effect"
+import { EventEmitter } from "node:events"
 import { join } from "node:path"
 import { bridge } from "../../src/bridge/bridge.ts"
-import { Dispatch } from "../../src/bridge/dispatch.ts"
+import { Dispatch, type Health } from "../../src/bridge/dispatch.ts"
 import { Journal } from "../../src/journal/journal.ts"
 import { Portal } from "../../src/portal/client.ts"
-import { Connection, Dial } from "../../src/queue/connection.ts"
+import { Connection, Dial, type Link } from "../../src/queue/connection.ts"
 import { Intake } from "../../src/queue/intake.ts"
 import { Outlet } from "../../src/queue/outlet.ts"
 import { Parked } from "../../src/queue/parked.ts"
@@ -76,3 +77,36 @@ export const withBridge = <A, E, R>(
       Effect.provide(Layer.provideMerge(engine, settings))
     )
   }).pipe(Effect.provide(Logger.layer([])), Effect.provideService(Metric.MetricRegistry, new Map()))
+
+/** A broker that knows every queue, and that each is empty. */
+const emptyQueues = {
+  createChannel: async () =>
+    Object.assign(new EventEmitter(), {
+      checkQueue: async (queue: string) => ({ queue, messageCount: 0, consumerCount: 0 }),
+      close: async () => undefined
+    })
+}
+
+const nothing = SubscriptionRef.make<string | undefined>(undefined)
+
+/** As much of a service as is looked at. */
+const part = <I, S>(service: Context.Service<I, S>, looked: Partial<S>) => Layer.succeed(service, looked as S)
+
+/** What a scrape gives of a bridge that has nothing to do: every series that there is, and no broker is needed for it. */
+export const idle: Effect.Effect<string> = Effect.gen(function* () {
+  const link = { model: emptyQueues, lost: Effect.never, isLost: () => false } as unknown as Link
+  const services = Layer.mergeAll(
+    part(Settings, { ampqIn: ["in"], ampqOut: "out" }),
+    part(Connection, { link: yield* SubscriptionRef.make<Link | undefined>(link), blocked: yield* nothing }),
+    part(Intake, { consuming: yield* SubscriptionRef.make(true) }),
+    part(Outlet, { closed: yield* nothing }),
+    part(Parked, { held: Effect.succeed(0) }),
+    part(Dispatch, {
+      health: yield* SubscriptionRef.make<Health>("well"),
+      inFlight: Effect.succeed(0),
+      waiting: Effect.succeed(new Map())
+    }),
+    Journal.layerMemory
+  )
+  return yield* Effect.provide(prometheus, services)
+}).pipe(Effect.provideService(Metric.MetricRegistry, new Map()))

@@ -1,12 +1,20 @@
 import { expect } from "bun:test"
-import { Effect } from "effect"
+import { Duration, Effect, Layer, Metric, MutableRef, Queue, Redacted, SubscriptionRef } from "effect"
+import { PrometheusMetrics } from "effect/observability"
+import { TestClock } from "effect/testing"
+import { Dispatch } from "../../src/bridge/dispatch.ts"
+import { Journal } from "../../src/journal/journal.ts"
+import { Portal } from "../../src/portal/client.ts"
+import { Done, Limited, type Outcome, Refused, Unavailable } from "../../src/portal/outcome.ts"
+import { Outlet } from "../../src/queue/outlet.ts"
 import { openPortal } from "../../src/sandbox/portal/server.ts"
-import { live } from "../effect.ts"
+import { type Live, Settings } from "../../src/settings.ts"
+import { effect, live } from "../effect.ts"
 import { run } from "../rig/child.ts"
 import { type Asked, checkAnswers, collector, declareQueues, publishAll, requests } from "../rig/producer.ts"
 import { vhost } from "../rig/rabbit.ts"
 import { until } from "../rig/until.ts"
-import { samplesOf, seriesOf, sumOf, withBridge } from "./exposition.ts"
+import { type Sample, samplesOf, seriesOf, sumOf, withBridge } from "./exposition.ts"
 
 /** 100000 is the full form. */
 const count = Number(process.env["B24RMQ_METRICS_REQUESTS"] ?? 5_000)
@@ -99,3 +107,147 @@ live(
     }),
   60_000 + count * 5
 )
+
+live("what is parked and fetched again is counted, and how much rests", () =>
+  Effect.gen(function* () {
+    const { url } = yield* vhost
+    // Ten may run, and then the method is closed for some seconds.
+    const operating = { state: "on", cost: { "crm.deal.update": 0.5 }, limit: 5, bucket: 400 } as const
+    const portal = yield* openPortal({ limits: { operating } })
+    for (let deal = 0; deal < 30; deal++) portal.crm.table("deal").add([["TITLE", `${deal}`]])
+    yield* declareQueues(url, { in: "bitrix24in", out: "bitrix24out" })
+    const answers = yield* collector(url, "bitrix24out")
+    yield* withBridge({ AMPQURL: url, B24REST: portal.url, B24RMQ_PREFETCH: "4" }, (scrape) =>
+      Effect.gen(function* () {
+        const told = Effect.map(scrape, samplesOf)
+        const sent = requests(14, (deal) => ({
+          method: "crm.deal.update",
+          params: { id: deal + 1, fields: { TITLE: "new" } }
+        }))
+        yield* publishAll(url, "bitrix24in", sent)
+        const counted = (samples: ReadonlyArray<Sample>) => sumOf(samples, "b24rmq_requests_parked_total")
+        yield* until(
+          "some rest",
+          Effect.map(told, (samples) => counted(samples) > 0 && sumOf(samples, "b24rmq_parked_requests") > 0)
+        )
+        yield* answers.has(sent.length)
+        const over = yield* until(
+          "none rests",
+          Effect.map(told, (samples) => sumOf(samples, "b24rmq_answers_total") === sent.length && samples)
+        )
+        expect(sumOf(over, "b24rmq_parked_requests")).toBe(0)
+        expect(sumOf(over, "b24rmq_requests_unparked_total")).toBe(counted(over))
+      })
+    )
+  })
+)
+
+/** Calls that take two seconds each, one at a time, and what they come to. */
+const onStage = <E>(
+  outcomeOf: (method: string, nth: number) => Outcome,
+  play: (ask: (method: string) => Effect.Effect<unknown>, begun: Effect.Effect<unknown>) => Effect.Effect<unknown, E>
+) =>
+  Effect.gen(function* () {
+    const counts = new Map<string, number>()
+    const begun = yield* Queue.unbounded<string>()
+    const portal = Layer.succeed(Portal, {
+      call: ({ method }) =>
+        Effect.gen(function* () {
+          const nth = (counts.get(method) ?? 0) + 1
+          counts.set(method, nth)
+          yield* Queue.offer(begun, method)
+          yield* Effect.sleep("2 seconds")
+          return outcomeOf(method, nth)
+        }),
+      probe: Effect.succeed(done)
+    })
+    const settings = {
+      live: MutableRef.make<Live>({ concurrency: 1, pack: "off" }),
+      rate: "off",
+      b24Rest: new URL("https://box.example/rest/"),
+      portalLimit: Duration.seconds(60)
+    } as unknown as Settings["Service"]
+    const outlet = Layer.mock(Outlet, { closed: yield* SubscriptionRef.make<string | undefined>(undefined) })
+    const played = Effect.gen(function* () {
+      const dispatch = yield* Dispatch
+      yield* Effect.forkScoped(dispatch.run)
+      yield* play((method) => dispatch.ask(asker(method)), Queue.take(begun))
+      return samplesOf(yield* PrometheusMetrics.format())
+    })
+    const needed = [portal, Journal.layerMemory, outlet, Layer.succeed(Settings, settings)] as const
+    return yield* Effect.provide(played, Dispatch.layer.pipe(Layer.provide(Layer.mergeAll(...needed))))
+  }).pipe(Effect.provideService(Metric.MetricRegistry, new Map()))
+
+const done = Done({ status: 200, body: Buffer.from("{}"), time: undefined })
+
+const asker = (method: string) => ({
+  request: {
+    id: method,
+    messageId: method,
+    correlationId: undefined,
+    method,
+    user: "1",
+    token: Redacted.make("secret"),
+    credential: "1#abc",
+    body: Buffer.from("{}"),
+    parameters: {},
+    order: undefined
+  },
+  isRead: true,
+  queue: "in",
+  place: undefined,
+  mayRest: () => false,
+  crowds: () => false,
+  isLost: () => false
+})
+
+effect("waiting and the portal's time are summed in seconds, in buckets that hold what is below them", () =>
+  Effect.gen(function* () {
+    const samples = yield* onStage(
+      () => done,
+      (ask, begun) =>
+        Effect.gen(function* () {
+          yield* Effect.forEach(["a", "b", "c"], (method) => Effect.forkChild(ask(method)))
+          for (let call = 0; call < 3; call++) yield* Effect.andThen(begun, TestClock.adjust("2 seconds"))
+        })
+    )
+    const buckets = (name: string, bounds: ReadonlyArray<string>) =>
+      bounds.map((le) => sumOf(samples, `${name}_bucket`, { le }))
+    const wait = "b24rmq_wait_duration_seconds"
+    expect([sumOf(samples, `${wait}_sum`), sumOf(samples, `${wait}_count`)]).toEqual([0 + 2 + 4, 3])
+    expect(buckets(wait, ["0.005", "1", "2.5", "5", "1200", "+Inf"])).toEqual([1, 1, 2, 3, 3, 3])
+    const portal = "b24rmq_portal_request_duration_seconds"
+    expect([sumOf(samples, `${portal}_sum`), sumOf(samples, `${portal}_count`)]).toEqual([6, 3])
+    expect(buckets(portal, ["0.01", "1", "2.5", "70", "+Inf"])).toEqual([0, 0, 3, 3, 3])
+  })
+)
+
+const json = Buffer.from("{}")
+const refusing: Readonly<Record<string, Outcome>> = {
+  rate: Limited({ scope: "portal" }),
+  operating_time: Limited({ scope: "method" }),
+  credential: Refused({ status: 401, body: json, code: "expired_token", alarm: "credential" }),
+  account: Unavailable({ reason: "OVERLOAD_LIMIT", alarm: "account" })
+}
+
+for (const [kind, refusal] of Object.entries(refusing))
+  effect(`a refusal is counted by its kind, and the call that follows it as a retry: ${kind}`, () =>
+    Effect.gen(function* () {
+      const samples = yield* onStage(
+        (_method, nth) => (nth === 1 ? refusal : done),
+        (ask) =>
+          Effect.gen(function* () {
+            yield* Effect.forkChild(ask("a"))
+            for (let second = 0; second < 300; second++) yield* TestClock.adjust("1 second")
+          })
+      )
+      const kinds = Object.fromEntries(
+        Object.keys(refusing).map((one) => [one, sumOf(samples, "b24rmq_refusals_total", { kind: one })])
+      )
+      expect(kinds).toEqual({ rate: 0, operating_time: 0, credential: 0, account: 0, [kind]: 1 })
+      const again = kind === "credential" ? 0 : 1
+      expect(sumOf(samples, "b24rmq_retries_total")).toBe(again)
+      expect(sumOf(samples, "b24rmq_wait_duration_seconds_count")).toBe(1)
+      expect(sumOf(samples, "b24rmq_portal_requests_total", { result: "done", call: "single" })).toBe(again)
+    })
+  )
