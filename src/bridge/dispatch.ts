@@ -101,6 +101,7 @@ const open = Effect.gen(function* () {
   const underWay = new Map<string, number>()
   let inFlight = 0
   const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
+  const seconds = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e9
   let limits = Limits.atStart(now(), settings.rate, settings.b24Rest.hostname)
   const live = () => MutableRef.get(settings.live)
   const wake = () => void Queue.offerUnsafe(wakes, undefined)
@@ -215,16 +216,15 @@ const open = Effect.gen(function* () {
   /** Calls the portal, and counts it. */
   const send = (members: ReadonlyArray<Waiting>, call: Call) =>
     Effect.suspend(() => {
-      const begun = clock.monotonicTimeNanosUnsafe()
+      const begun = seconds()
       const kind = members.length === 1 ? "single" : "batch"
-      const at = now()
       if (kind === "batch") record(packed, members.length)
       for (const { attempts, since } of members) {
-        if (attempts === 1) record(waited, (at - since) / 1_000)
+        if (attempts === 1) record(waited, begun - since / 1_000)
         else record(retries, 1)
       }
       return Effect.map(portal.call(call), (outcome) => {
-        record(portalTime[kind], Number(clock.monotonicTimeNanosUnsafe() - begun) / 1e9)
+        record(portalTime[kind], seconds() - begun)
         record(portalRequests[kind][resultOf(outcome)], 1)
         countRefusal(outcome)
         return outcome
