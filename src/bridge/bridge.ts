@@ -3,6 +3,7 @@ import { tell } from "../events.ts"
 import { Journal } from "../journal/journal.ts"
 import { type Answer, envelope, ownError, rejection, tooLarge } from "../message/answer.ts"
 import { type Rejected, readRequest, type Request } from "../message/request.ts"
+import { answers, recorder, taken } from "../metrics.ts"
 import { type Delivery, Intake, type Wanted } from "../queue/intake.ts"
 import { until } from "../queue/kept.ts"
 import { Outlet } from "../queue/outlet.ts"
@@ -26,6 +27,7 @@ export const bridge = Effect.gen(function* () {
   const outlet = yield* Outlet
   const journal = yield* Journal
   const dispatch = yield* Dispatch
+  const record = yield* recorder
   const journeys = yield* FiberSet.make<void, never>()
   const start = yield* FiberSet.runtime(journeys)<never>()
   const parking = yield* openParking((delivery) => void start(total(delivery)))
@@ -58,7 +60,10 @@ export const bridge = Effect.gen(function* () {
       .publish({ ...envelope(answer, incoming, method), body: answer.body }, () => !isLost())
       .pipe(
         Effect.retry({ schedule: publishAgain, while: (error) => error._tag === "NotConfirmed" && !isLost() }),
-        Effect.as(true),
+        Effect.map(() => {
+          record(answers[answer.outcome], 1)
+          return true
+        }),
         Effect.catchTags({
           NotConfirmed: () => Effect.succeed(false),
           TooLargeForBroker: () =>
@@ -167,6 +172,7 @@ export const bridge = Effect.gen(function* () {
   const fetching = yield* Effect.forkScoped(parking.run)
   const taking = yield* Stream.runForEachArray(intake.deliveries, (arrived) =>
     Effect.sync(() => {
+      record(taken, arrived.length)
       for (const delivery of arrived) start(total(delivery))
     })
   ).pipe(Effect.forkScoped)
