@@ -70,6 +70,16 @@ export const events = {
     "Error",
     "The journal's file is damaged: it was set aside and a new one begun; what it knew of earlier writes is lost"
   ],
+  stalled: ["Warn", "Work should move and does not, without a reason to wait; restarting a part of the bridge"],
+  "stall-over": ["Info", "What had stalled moves again"],
+  "stall-stays": [
+    "Error",
+    "What has stalled does not move after all restarts: systemd gets no more signs of life, and starts the service again where WatchdogSec= is set; otherwise do it by hand"
+  ],
+  "answers-unconfirmed": [
+    "Error",
+    "The broker takes answers and does not confirm them, though it confirms others: see whether the answer queue has lost its leader or majority"
+  ],
   "request-rejected": ["Warn", "A request could not be sent and was answered with the reason"],
   "request-answered": ["Debug", "A request was answered"],
   stopping: ["Info", "Stopping: nothing new is started, calls in flight are finished"],

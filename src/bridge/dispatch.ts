@@ -30,6 +30,19 @@ import { batchOf, duesOf, type Scene, Turn, type WaitReason, withoutJournal } fr
 
 export type Health = "well" | "away"
 
+/** What moves, for whoever watches. Times are milliseconds of the monotonic clock. */
+export interface Activity {
+  /** The identities of all who wait or are called. */
+  readonly held: () => ReadonlySet<string>
+  /** When the oldest of the calls in flight left. */
+  readonly oldestCall: () => number | undefined
+  /** Whether somebody could leave now, and has waited for company long enough. */
+  readonly couldLeave: () => boolean
+  /** Calls that have left, and that have ended. */
+  readonly left: () => number
+  readonly ended: () => number
+}
+
 /** The waiting room: who waits, why, and what leaves next. The only one who calls the portal. */
 export class Dispatch extends Context.Service<
   Dispatch,
@@ -50,6 +63,7 @@ export class Dispatch extends Context.Service<
     readonly health: SubscriptionRef.SubscriptionRef<Health>
     /** How many requests wait, by reason. */
     readonly waiting: Effect.Effect<ReadonlyMap<WaitReason, number>>
+    readonly activity: Activity
   }
 >()("b24rmq/Dispatch") {
   static readonly layer = Layer.effect(
@@ -96,6 +110,10 @@ const open = Effect.gen(function* () {
   /** Seconds of operating time that calls in flight will take, by method and for `batch`. */
   const underWay = new Map<string, number>()
   let inFlight = 0
+  /** When the calls in flight left, and who is in them. */
+  const calls = new Map<ReadonlyArray<Waiting>, number>()
+  let left = 0
+  let ended = 0
   const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
   let limits = Limits.atStart(now(), settings.rate, settings.b24Rest.hostname)
   const live = () => MutableRef.get(settings.live)
@@ -147,6 +165,8 @@ const open = Effect.gen(function* () {
     const [first] = members
     if (first === undefined) return
     inFlight++
+    left++
+    calls.set(members, now())
     limits = Limits.left(limits, now())
     for (const one of members) {
       room.exit(one)
@@ -165,6 +185,8 @@ const open = Effect.gen(function* () {
         Effect.ensuring(
           Effect.sync(() => {
             inFlight--
+            ended++
+            calls.delete(members)
             for (const [method, seconds] of dues) addUnderWay(method, -seconds)
             wake()
           })
@@ -373,6 +395,17 @@ const open = Effect.gen(function* () {
     return counts
   }
 
+  const couldLeave = () => {
+    if (room.isClosing || answersCannotGo() || room.size === 0) return false
+    const seen = scene()
+    if (Limits.room(limits, seen.at, inFlight, seen.ceiling).calls < 1) return false
+    const turn = new Turn(seen)
+    const patience = Limits.linger(limits, seen.at)
+    return room.everyone.some((one) => one.since + patience < seen.at && turn.obstacle(one) === undefined)
+  }
+
+  const held = () => new Set([...room.everyone, ...[...calls.keys()].flat()].map(({ request }) => request.id))
+
   return Dispatch.of({
     run: Effect.forever(decide).pipe(
       Effect.raceFirst(Effect.forever(watch)),
@@ -416,7 +449,14 @@ const open = Effect.gen(function* () {
       wake()
     }),
     health,
-    waiting: Effect.sync(whyWaiting)
+    waiting: Effect.sync(whyWaiting),
+    activity: {
+      held,
+      oldestCall: () => calls.values().next().value,
+      couldLeave,
+      left: () => left,
+      ended: () => ended
+    }
   })
 })
 

@@ -5,7 +5,7 @@ import { unescape } from "node:querystring"
 import { rootCertificates } from "node:tls"
 import { tell } from "../events.ts"
 import { Settings } from "../settings.ts"
-import { kept, until } from "./kept.ts"
+import { kept, nextOf, until } from "./kept.ts"
 
 /** The broker could not be reached, or did not finish the handshake. */
 export class LinkFailed extends Data.TaggedError("LinkFailed")<{ readonly reason: string }> {
@@ -152,6 +152,8 @@ export class Connection extends Context.Service<
     readonly blocked: SubscriptionRef.SubscriptionRef<string | undefined>
     /** Waits for a link. */
     readonly await: Effect.Effect<Link>
+    /** Gives up the link in use and makes a new one. */
+    readonly restart: Effect.Effect<void>
   }
 >()("b24rmq/Connection") {
   static readonly layer = Layer.effect(
@@ -160,6 +162,7 @@ export class Connection extends Context.Service<
       const { dial } = yield* Dial
       const current = yield* SubscriptionRef.make<Link | undefined>(undefined)
       const blocked = yield* SubscriptionRef.make<string | undefined>(undefined)
+      const restarts = yield* SubscriptionRef.make(0)
       let told = ""
       yield* kept(
         (well) =>
@@ -173,7 +176,7 @@ export class Connection extends Context.Service<
             yield* well
             yield* tell("link-up")
             told = ""
-            return yield* link.lost
+            return yield* Effect.raceFirst(link.lost, Effect.andThen(nextOf(restarts), givenUp))
           }),
         (cause) =>
           Effect.gen(function* () {
@@ -185,10 +188,17 @@ export class Connection extends Context.Service<
             return "wait" as const
           })
       ).pipe(Effect.forkScoped)
-      return Connection.of({ link: current, blocked, await: until(current, (link) => link !== undefined) })
+      return Connection.of({
+        link: current,
+        blocked,
+        await: until(current, (link) => link !== undefined),
+        restart: SubscriptionRef.update(restarts, (count) => count + 1)
+      })
     })
   )
 }
+
+const givenUp = Effect.fail(new LinkLost({ reason: "given up by the bridge" }))
 
 const open = (dial: Effect.Effect<Dialled, LinkFailed>) =>
   Effect.map(
