@@ -17,7 +17,7 @@ import {
 import { tell } from "../events.ts"
 import { Settings } from "../settings.ts"
 import { during, openChannel, step } from "./channel.ts"
-import { Connection, type Link, reasonOf, stepLimit } from "./connection.ts"
+import { Connection, type Link, reasonOf } from "./connection.ts"
 import { kept, nextOf } from "./kept.ts"
 import { Topology } from "./topology.ts"
 
@@ -64,7 +64,7 @@ export class Outlet extends Context.Service<
     readonly unconfirmed: Effect.Effect<Unconfirmed>
     /** Gives up the channel in use: what is not confirmed fails, and is published again on a new one. */
     readonly restart: Effect.Effect<void>
-    /** Whether the broker confirms a message for no queue, on a channel of its own, in good time. */
+    /** Whether the broker confirms a message for no queue, on a channel of its own. Waits for a link. */
     readonly confirms: Effect.Effect<boolean>
   }
 >()("b24rmq/Outlet") {
@@ -297,7 +297,6 @@ const open = Effect.gen(function* () {
       })
     )
   ).pipe(
-    Effect.timeout(stepLimit),
     Effect.as(true),
     Effect.catch(() => Effect.succeed(false))
   )

@@ -192,7 +192,9 @@ const open = Effect.fnUntraced(function* (scale: number) {
    * answer queue (a quorum queue without its majority), and no restart of ours would help.
    */
   const isQueuesFault = Effect.fnUntraced(function* ({ part, remedy }: Extract<Verdict, { _tag: "Stalled" }>) {
-    if (part !== "outlet" || remedy === "outlet" || !(yield* outlet.confirms)) return false
+    if (part !== "outlet" || remedy === "outlet") return false
+    const confirms = yield* Effect.timeoutOption(outlet.confirms, bound("young"))
+    if (Option.isNone(confirms) || !confirms.value) return false
     excused = (yield* outlet.unconfirmed).confirmed
     yield* tell("answers-unconfirmed", { queue: settings.ampqOut })
     return true

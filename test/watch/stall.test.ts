@@ -98,9 +98,9 @@ test("a hopeless one has hope again once it moves", () => {
 test("a process that stood still suspects nobody of what it did not see", () => {
   const looks = [
     ...everySecond(9, () => ({ suspicions: [suspicion("intake")] })),
-    ...everySecond(9, () => ({ suspicions: [suspicion("intake")] })).map((look) => ({
-      ...look,
-      at: look.at + 3_600_000
+    ...everySecond(9, () => ({ suspicions: [suspicion("intake")] })).map(({ at, suspicions }) => ({
+      at: at + 3_600_000,
+      suspicions
     }))
   ]
   expect(watched(looks).said).toEqual([])
