@@ -1,207 +1,296 @@
-import { NodeServices } from "@effect/platform-node"
-import { expect } from "bun:test"
-import { Effect, Layer, Logger, References } from "effect"
-import { join } from "node:path"
-import { Dial } from "../../src/queue/connection.ts"
-import type { Delivery } from "../../src/queue/intake.ts"
-import { openPortal } from "../../src/sandbox/portal/server.ts"
+import { describe, expect } from "bun:test"
+import { Duration, Effect, Layer, Logger, Option, References, SubscriptionRef } from "effect"
+import { TestClock } from "effect/testing"
+import { Dispatch, type Health } from "../../src/bridge/dispatch.ts"
+import { Journeys, type Stage } from "../../src/bridge/journeys.ts"
+import { Lines } from "../../src/bridge/lines.ts"
+import { Journal } from "../../src/journal/journal.ts"
+import type { JournalState } from "../../src/journal/known.ts"
+import type { Request } from "../../src/message/request.ts"
+import { Connection, type Link } from "../../src/queue/connection.ts"
+import { type HeldNow, Intake } from "../../src/queue/intake.ts"
+import { Outlet } from "../../src/queue/outlet.ts"
 import { Settings } from "../../src/settings.ts"
-import { liveBeside } from "../effect.ts"
-import { type Seen, startBreakingBroker } from "../rig/fake-broker.ts"
-import { checkAnswers, collector, publishAll, requests } from "../rig/producer.ts"
-import { vhost } from "../rig/rabbit.ts"
-import { startSystemd } from "../rig/systemd.ts"
-import { until } from "../rig/until.ts"
-import { scale } from "../faults/load.ts"
-import { stalling } from "./stalling.ts"
+import { Progress } from "../../src/watch/progress.ts"
+import { Systemd } from "../../src/watch/systemd.ts"
+import { effect } from "../effect.ts"
+import { delivery } from "../queue/parked.ts"
 
-/** The watch is ten times as fast as in the product, but for the full run of the faults. */
-const pace = scale > 1 ? 1 : 0.1
-
-type Line = Readonly<Record<string, unknown>>
-
-/** A bridge in this process, and what it logs. Of its deliveries those are lost inside it. */
-const start = (url: string, b24Rest: string, isSwallowed: (delivery: Delivery) => boolean = () => false) =>
-  Effect.gen(function* () {
-    const lines: Array<Line> = []
-    const keep = Logger.make(({ fiber }) => void lines.push(fiber.getRef(References.CurrentLogAnnotations)))
-    yield* stalling(isSwallowed, pace).pipe(
-      Effect.provide(Layer.mergeAll(Logger.layer([keep]), Dial.layer)),
-      Effect.provide(Settings.layerOf({ AMPQURL: url, B24REST: b24Rest, B24RMQ_PREFETCH: "10", B24RMQ_DRAIN: "1" })),
-      Effect.provide(NodeServices.layer),
-      Effect.forkScoped
-    )
-    const told = (event: string) => lines.filter((line) => line["event"] === event)
-    const tells = (event: string) =>
-      until(
-        `it tells ${event}`,
-        Effect.sync(() => told(event)[0]),
-        { within: "60 seconds" }
-      )
-    yield* tells("consuming")
-    return { told, tells }
-  })
-
-/** Requests, more than the bridge takes at once, are answered though something stalls; says how soon after that. */
-const healed = Effect.fnUntraced(function* (url: string, stall: Effect.Effect<unknown>) {
-  const sent = requests(50, () => ({ method: "crm.deal.list" }))
-  const answers = yield* collector(url, "bitrix24out")
-  yield* stall
-  const began = performance.now()
-  yield* publishAll(url, "bitrix24in", sent)
-  // What was not confirmed is published again, so that some of it may be there twice.
-  const checked = checkAnswers(sent, yield* answers.has(50, "60 seconds"))
-  expect(checked.lost).toEqual([])
-  expect(Object.keys(checked.byOutcome)).toEqual(["done"])
-  const seconds = (performance.now() - began) / 1_000
-  expect(seconds).toBeLessThan(30 * pace + 2)
-  return seconds
-})
-
-liveBeside("deliveries that are lost inside, with more queued than prefetch, are brought again", () =>
-  Effect.gen(function* () {
-    const { url } = yield* vhost
-    const portal = yield* openPortal()
-    let left = 10
-    const bridge = yield* start(url, portal.url, () => left-- > 0)
-    const seconds = yield* healed(url, Effect.void)
-    yield* bridge.tells("stall-over")
-    expect(bridge.told("stalled")).toHaveLength(1)
-    expect(bridge.told("stalled")[0]).toMatchObject({
-      part: "intake",
-      reason: "nobody works on a request that bitrix24in has brought"
-    })
-    console.log(`    healed in ${seconds.toFixed(1)} s with bounds of ${pace}`)
-  })
-)
-
-/** Loses these frames on the channels that are open now, and none on those that are opened later. */
-const onOpenChannels = (seen: ReadonlyArray<Seen>, isMeant: (frame: Seen) => boolean) => {
-  const opened = () => seen.filter(({ name }) => name === "confirm.select" || name === "basic.consume").length
-  const before = opened()
-  return (frame: Seen) => frame.from === "broker" && opened() === before && isMeant(frame)
+/** What the bridge is like, for as long as the test wants. */
+interface World {
+  held: ReadonlyArray<HeldNow>
+  /** What the queue says when it is asked. */
+  queue: { messageCount: number; consumerCount: number }
+  journal: JournalState
+  closed: string | undefined
+  unconfirmed: { count: number; since: number; confirmed: number }
+  confirms: boolean
+  /** Requests that are at this stage. */
+  stages: ReadonlyArray<Stage>
+  /** Whether the waiting room knows of them. */
+  isHeld: boolean
+  couldLeave: boolean
+  oldestCall: number | undefined
+  left: number
 }
 
-liveBeside("a confirm that never comes on a link that lives", () =>
-  Effect.gen(function* () {
-    const { url } = yield* vhost
-    const portal = yield* openPortal()
-    const broker = yield* startBreakingBroker(`${url}?heartbeat=1`)
-    const bridge = yield* start(broker.url, portal.url)
-    const lost = onOpenChannels(broker.seen(), ({ name }) => name === "basic.ack")
-    const seconds = yield* healed(url, broker.withhold(lost))
-    yield* bridge.tells("stall-over")
-    expect(bridge.told("stalled")).toHaveLength(1)
-    expect(bridge.told("stalled")[0]).toMatchObject({
-      part: "outlet",
-      reason: "bitrix24out does not confirm an answer"
-    })
-    expect(bridge.told("link-lost")).toEqual([])
-    console.log(`    healed in ${seconds.toFixed(1)} s with bounds of ${pace}`)
-  })
-)
+const atRest: World = {
+  held: [],
+  queue: { messageCount: 0, consumerCount: 1 },
+  journal: { _tag: "ready" },
+  closed: undefined,
+  unconfirmed: { count: 0, since: 0, confirmed: 0 },
+  confirms: false,
+  stages: [],
+  isHeld: true,
+  couldLeave: false,
+  oldestCall: undefined,
+  left: 0
+}
 
-liveBeside("a consumer that is brought nothing while its queue holds more than its window", () =>
-  Effect.gen(function* () {
-    const { url } = yield* vhost
-    const portal = yield* openPortal()
-    const broker = yield* startBreakingBroker(`${url}?heartbeat=1`)
-    const bridge = yield* start(broker.url, portal.url)
-    const [consume] = broker
-      .seen()
-      .filter(({ name }) => name === "basic.consume")
-      .slice(-1)
-    const lost = onOpenChannels(
-      broker.seen(),
-      ({ channel, name }) => channel === consume?.channel && /^(?:basic\.deliver|content\.)/.test(name)
+const idle: HeldNow = { queue: "in", open: [], idleSince: 0 }
+const open = (): HeldNow => ({ queue: "in", open: [{ delivery: delivery("{}"), since: 0 }], idleSince: undefined })
+
+/** Watches such a world; tells what was logged and done, and how often systemd was fed. */
+const watching = Effect.fnUntraced(function* (changes: Partial<World>) {
+  const world: World = { ...atRest, ...changes }
+  const told: Array<string> = []
+  const done: Array<string> = []
+  let fed = 0
+  let looks = 0
+  const keep = Logger.make(({ fiber }) => {
+    const { event, part, reason } = fiber.getRef(References.CurrentLogAnnotations)
+    told.push([event, part, reason].filter((word) => word !== undefined).join(" "))
+  })
+  const does = (what: string) => Effect.sync(() => void done.push(what))
+  const channel = {
+    on: () => channel,
+    once: () => channel,
+    close: async () => {},
+    checkQueue: async () => {
+      looks++
+      return { queue: "in", ...world.queue }
+    }
+  }
+  const link = { model: { createChannel: async () => channel }, lost: Effect.never, isLost: () => false }
+  const closed = yield* SubscriptionRef.make<string | undefined>(world.closed)
+  const state = yield* SubscriptionRef.make<JournalState>(world.journal)
+  const services = yield* Layer.build(
+    Progress.layer.pipe(
+      Layer.provideMerge(
+        Layer.mergeAll(
+          Journeys.layer,
+          Layer.mock(Connection, {
+            blocked: yield* SubscriptionRef.make<string | undefined>(undefined),
+            link: yield* SubscriptionRef.make<Link | undefined>(link as unknown as Link),
+            restart: does("connection")
+          }),
+          Layer.mock(Intake, {
+            consuming: yield* SubscriptionRef.make(true),
+            losses: yield* SubscriptionRef.make(0),
+            held: Effect.sync(() => world.held),
+            restart: does("intake")
+          }),
+          Layer.mock(Outlet, {
+            closed,
+            unconfirmed: Effect.sync(() => world.unconfirmed),
+            confirms: Effect.sync(() => world.confirms),
+            restart: does("outlet")
+          }),
+          Layer.mock(Dispatch, {
+            lines: new Lines(() => {}),
+            closedUntil: () => undefined,
+            health: yield* SubscriptionRef.make<Health>("well"),
+            look: does("dispatch"),
+            activity: {
+              held: () => new Set(world.isHeld ? ["id"] : []),
+              couldLeave: () => world.couldLeave,
+              oldestCall: () => world.oldestCall,
+              left: () => world.left,
+              ended: () => 0
+            }
+          }),
+          Layer.mock(Journal, { state }),
+          Layer.mock(Systemd, {
+            watchdog: Effect.sync(() => void fed++),
+            watchdogInterval: Option.some(Duration.seconds(15))
+          }),
+          Layer.succeed(Settings, {
+            ampqOut: "out",
+            portalLimit: Duration.seconds(60)
+          } as unknown as Settings["Service"])
+        )
+      ),
+      Layer.provide(Logger.layer([keep]))
     )
-    const seconds = yield* healed(url, broker.withhold(lost))
-    yield* bridge.tells("stall-over")
-    expect(bridge.told("stalled")).toHaveLength(1)
-    expect(bridge.told("stalled")[0]).toMatchObject({
-      part: "intake",
-      reason: "bitrix24in holds requests and brings none"
-    })
-    console.log(`    healed in ${seconds.toFixed(1)} s with bounds of ${pace}`)
-  })
-)
-
-liveBeside("confirms that no restart brings back: the channel, the connection, and then nothing is left", () =>
-  Effect.gen(function* () {
-    const { url } = yield* vhost
-    const portal = yield* openPortal()
-    const broker = yield* startBreakingBroker(`${url}?heartbeat=1`)
-    const bridge = yield* start(broker.url, portal.url)
-    yield* broker.withhold(({ from, name }) => from === "broker" && name === "basic.ack")
-    yield* publishAll(url, "bitrix24in", requests(20))
-    yield* bridge.tells("stall-stays")
-    expect(bridge.told("stalled").map(({ remedy }) => remedy)).toEqual([
-      "opening a new channel for answers",
-      "connecting to the broker again"
-    ])
-    expect(bridge.told("link-lost")).toMatchObject([{ reason: "given up by the bridge" }])
-  })
-)
-
-liveBeside("an answer queue that confirms nothing though the broker does is left to its operator", () =>
-  Effect.gen(function* () {
-    const { url } = yield* vhost
-    const portal = yield* openPortal()
-    const broker = yield* startBreakingBroker(`${url}?heartbeat=1`)
-    const bridge = yield* start(broker.url, portal.url)
-    // The broker confirms what has no queue to go to at once; a queue without its majority confirms nothing.
-    const ofAnswers = new Map<string, boolean>()
-    yield* broker.withhold(({ channel, connection, from, name }) => {
-      const place = `${connection} ${channel}`
-      if (name === "channel.open") ofAnswers.delete(place)
-      if (from === "client" && name === "content.body") ofAnswers.set(place, true)
-      return from === "broker" && name === "basic.ack" && ofAnswers.has(place)
-    })
-    yield* publishAll(url, "bitrix24in", requests(20))
-    yield* bridge.tells("answers-unconfirmed")
-    yield* Effect.sleep(`${20 * pace} seconds`)
-    expect(bridge.told("stalled").map(({ remedy }) => remedy)).toEqual(["opening a new channel for answers"])
-    expect([...bridge.told("link-lost"), ...bridge.told("stall-stays"), ...bridge.told("stall-over")]).toEqual([])
-  })
-)
-
-liveBeside(
-  "with the healing blocked, a real systemd starts the service again",
-  () =>
+  )
+  const { progress } = yield* Effect.all({ progress: Progress, journeys: Journeys }).pipe(
+    Effect.tap(({ journeys }) =>
+      Effect.sync(() => {
+        for (const stage of world.stages) {
+          const journey = journeys.begin(delivery("{}"))
+          journey.request = { id: "id" } as unknown as Request
+          journeys.at(journey, stage)
+        }
+      })
+    ),
+    Effect.provide(services)
+  )
+  yield* Effect.forkScoped(Effect.provide(progress.run, Logger.layer([keep])))
+  /** Lets so many seconds pass, as they do: one after another. */
+  const pass = (seconds: number) =>
     Effect.gen(function* () {
-      const { url } = yield* vhost
-      const portal = yield* openPortal()
-      const systemd = yield* startSystemd
-      const built = yield* Effect.promise(() =>
-        Bun.build({ entrypoints: [join(import.meta.dir, "stalling.ts")], target: "bun" })
-      )
-      yield* systemd.write(
-        "/opt/stalling.js",
-        yield* Effect.promise(async () => (await built.outputs[0]?.text()) ?? "")
-      )
-      yield* systemd.copy(process.execPath, "/opt/bun")
-      const settings = { AMPQURL: url, B24REST: portal.url, B24RMQ_DRAIN: "1" }
-      const unit = [
-        "[Service]",
-        "Type=notify",
-        `ExecStart=/opt/bun /opt/stalling.js ${pace / 2}`,
-        ...Object.entries(settings).map(([name, value]) => `Environment=${name}=${value}`),
-        "WatchdogSec=2",
-        "WatchdogSignal=SIGKILL",
-        "Restart=on-failure",
-        "RestartSec=0",
-        ""
-      ].join("\n")
-      yield* systemd.install("stalling.service", unit)
-      yield* systemd.systemctl("start", "stalling.service")
-      // Longer than systemd waits for a sign of life: while there is nothing to do, all is well.
-      yield* Effect.sleep("3 seconds")
-      expect(yield* systemd.show("stalling.service", "NRestarts")).toBe("0")
-      yield* publishAll(url, "bitrix24in", requests(20))
-      yield* systemd.reaches("stalling.service", "NRestarts", "1")
-      const logged = yield* systemd.journal("stalling.service")
-      expect(logged).toContain('"event":"stall-stays"')
-      expect(logged.split('"event":"stalled"').length - 1).toBeGreaterThanOrEqual(2)
-    }),
-  60_000
+      for (let second = 0; second < seconds; second++) {
+        yield* TestClock.adjust("1 second")
+        // What was asked of the broker is answered in between.
+        yield* Effect.promise(() => new Promise((next) => setImmediate(next)))
+      }
+    })
+  const news = () => ({ told: told.splice(0), done: done.splice(0) })
+  return { world, pass, news, progress, fed: () => fed, looks: () => looks }
+})
+
+describe("a reason to wait is no stall, for ten minutes", () => {
+  const reasons: Readonly<Record<string, Partial<World>>> = {
+    "nothing to do": { held: [idle] },
+    "a queue that another consumer is served from": { held: [idle], queue: { messageCount: 500, consumerCount: 2 } },
+    "a full window": {
+      held: [{ queue: "in", open: [], idleSince: undefined }],
+      queue: { messageCount: 500, consumerCount: 1 }
+    },
+    "an alarm": {
+      closed: "the broker takes no messages: low on memory",
+      unconfirmed: { count: 3, since: 0, confirmed: 0 },
+      stages: ["answer", "waiting"]
+    },
+    "an answer queue that refuses": { closed: "the queue out refuses messages", stages: ["answer"] },
+    "the portal, a budget, or order": { stages: ["waiting"], isHeld: true },
+    "a journal that cannot be written": {
+      journal: { _tag: "failed", reason: "disk full" },
+      stages: ["journal", "waiting"],
+      oldestCall: 0
+    },
+    "standing by": { journal: { _tag: "standby" }, stages: ["journal"] },
+    "a doubt, a twin, or a place to rest": { stages: ["doubt", "twin", "parking"] }
+  }
+  for (const [name, world] of Object.entries(reasons)) {
+    effect(name, () =>
+      Effect.gen(function* () {
+        const { fed, looks, news, pass, progress } = yield* watching(world)
+        yield* pass(600)
+        expect(news()).toEqual({ told: [], done: [] })
+        expect(SubscriptionRef.getUnsafe(progress.stalls)).toEqual([])
+        expect(fed()).toBe(41)
+        // A queue is looked at now and then, and only where that tells anything.
+        expect(looks()).toBe(world.held?.[0]?.idleSince === undefined ? 0 : 60)
+      })
+    )
+  }
+})
+
+describe("a stall is told of, and its part restarted, within half a minute", () => {
+  const stalls: Readonly<Record<string, readonly [Partial<World>, string, string]>> = {
+    "a delivery that nobody works on": [
+      { held: [open()] },
+      "stalled intake nobody works on a request that in has brought",
+      "intake"
+    ],
+    "a consumer that gets nothing of what its queue holds": [
+      { held: [idle], queue: { messageCount: 1, consumerCount: 1 } },
+      "stalled intake in holds requests and brings none",
+      "intake"
+    ],
+    "a consumer that the broker does not know": [
+      { held: [idle], queue: { messageCount: 1, consumerCount: 0 } },
+      "stalled intake in holds requests and brings none",
+      "intake"
+    ],
+    "a request that is not where it should wait": [
+      { stages: ["waiting"], isHeld: false },
+      "stalled bridge a request that should wait for its call is not there",
+      "intake"
+    ],
+    "an answer that is not published": [{ stages: ["answer"] }, "stalled bridge an answer is not published", "intake"],
+    "requests that could be called": [
+      { couldLeave: true },
+      "stalled dispatch requests wait though they could be called",
+      "dispatch"
+    ],
+    "a confirm that never comes": [
+      { unconfirmed: { count: 1, since: 0, confirmed: 7 }, stages: ["answer"] },
+      "stalled outlet out does not confirm an answer",
+      "outlet"
+    ]
+  }
+  for (const [name, [world, event, remedy]] of Object.entries(stalls)) {
+    effect(name, () =>
+      Effect.gen(function* () {
+        const { news, pass, progress } = yield* watching(world)
+        yield* pass(8)
+        expect(news()).toEqual({ told: [], done: [] })
+        yield* pass(18)
+        const { told, done } = news()
+        expect([told[0], done[0]]).toEqual([event, remedy])
+        expect(SubscriptionRef.getUnsafe(progress.stalls)).toHaveLength(1)
+      })
+    )
+  }
+})
+
+effect("a journal that does not answer is given its own time, and a call its limit", () =>
+  Effect.gen(function* () {
+    const journal = yield* watching({ stages: ["journal"] })
+    const call = yield* watching({ oldestCall: 0, stages: ["waiting"] })
+    yield* journal.pass(34)
+    expect(journal.news().told).toEqual([])
+    yield* journal.pass(2)
+    expect(journal.news()).toEqual({ told: ["stalled bridge the journal does not answer"], done: ["intake"] })
+    // 60 s of the portal, 10 s of the client, 20 s of patience.
+    yield* journal.pass(52)
+    expect(call.news().told).toEqual([])
+    yield* journal.pass(4)
+    expect(call.news()).toEqual({ told: ["stall-stays portal a call does not end"], done: [] })
+  })
+)
+
+effect("systemd is fed while there is hope, starved when there is none, and fed again when it moves", () =>
+  Effect.gen(function* () {
+    const { fed, news, pass, progress, world } = yield* watching({ couldLeave: true })
+    yield* pass(30)
+    expect(news()).toEqual({
+      told: [
+        "stalled dispatch requests wait though they could be called",
+        "stall-stays dispatch requests wait though they could be called"
+      ],
+      done: ["dispatch"]
+    })
+    const before = fed()
+    yield* pass(45)
+    expect(fed()).toBe(before)
+    world.left = 1
+    world.couldLeave = false
+    yield* pass(30)
+    expect(news().told).toEqual(["stall-over dispatch"])
+    expect(fed()).toBe(before + 2)
+    expect(SubscriptionRef.getUnsafe(progress.stalls)).toEqual([])
+  })
+)
+
+effect("an answer queue that confirms nothing though the broker does is told of once, and left alone", () =>
+  Effect.gen(function* () {
+    const { fed, news, pass, world } = yield* watching({
+      unconfirmed: { count: 1, since: 0, confirmed: 7 },
+      confirms: true
+    })
+    yield* pass(600)
+    expect(news()).toEqual({
+      told: ["stalled outlet out does not confirm an answer", "answers-unconfirmed"],
+      done: ["outlet"]
+    })
+    expect(fed()).toBe(41)
+    // Once it has confirmed again, it may stall again.
+    world.unconfirmed = { count: 1, since: 600_000, confirmed: 8 }
+    yield* pass(30)
+    expect(news().told).toEqual(["stalled outlet out does not confirm an answer"])
+  })
 )
