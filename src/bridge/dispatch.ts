@@ -279,22 +279,12 @@ const open = Effect.gen(function* () {
 
   const settlePacked = Effect.fnUntraced(function* (one: Waiting, outcome: Outcome) {
     limits = Limits.learnMember(limits, now(), one.method, batchOf(one), outcome)
-    if (outcome._tag === "Limited") yield* alarm("method-closed", one.method, "OPERATION_TIME_LIMIT")
+    if (outcome._tag === "Limited") yield* tell("method-closed", { about: one.method, reason: "OPERATION_TIME_LIMIT" })
     // A refusal without any text may be the packing's own fault: a read asks again alone.
     if (outcome._tag === "Refused" && one.isRead && outcome.code === "" && isMute(outcome.body))
       return yield* goAlone(one)
     return yield* settle(one, outcome, true)
   })
-
-  const alarmed = new Map<string, number>()
-  /** The same alarm again is one event for ten minutes. */
-  const alarm = (event: "credential-refused" | "account-blocked" | "method-closed", about: string, reason: string) =>
-    Effect.suspend(() => {
-      const key = `${event} ${about} ${reason}`
-      if (now() < (alarmed.get(key) ?? -Infinity)) return Effect.void
-      alarmed.set(key, now() + 600_000)
-      return tell(event, { about, reason })
-    })
 
   /** Learns from an HTTP request, and raises the alarms that it gives reason for. */
   const learn = (method: string, credential: string, outcome: Outcome) =>
@@ -302,16 +292,16 @@ const open = Effect.gen(function* () {
       const before = limits
       limits = Limits.learn(limits, now(), method, outcome, live().concurrency)
       if (outcome._tag === "Refused" && outcome.alarm === "credential") {
-        return alarm("credential-refused", credential, outcome.code)
+        return tell("credential-refused", { about: credential, reason: outcome.code })
       }
       if (outcome._tag === "Unavailable" || (outcome._tag === "Unknown" && outcome.silent)) {
         Queue.offerUnsafe(suspicions, outcome.reason)
         return outcome._tag === "Unavailable" && outcome.alarm === "account"
-          ? alarm("account-blocked", "", outcome.reason)
+          ? tell("account-blocked", { reason: outcome.reason })
           : Effect.void
       }
       if (outcome._tag !== "Limited") return Effect.void
-      if (outcome.scope === "method") return alarm("method-closed", method, "OPERATION_TIME_LIMIT")
+      if (outcome.scope === "method") return tell("method-closed", { about: method, reason: "OPERATION_TIME_LIMIT" })
       return limits.pausedUntil === before.pausedUntil
         ? Effect.void
         : tell("rate-refused", { pause_ms: Math.round(limits.pausedUntil - now()) })
