@@ -43,7 +43,7 @@ const start = (
       until(
         `it tells ${event}`,
         Effect.sync(() => told(event)[0]),
-        { within: "60 seconds" }
+        { within: `${50 + 100 * pace} seconds` }
       )
     yield* tells("consuming")
     return { told, tells }
