@@ -150,7 +150,7 @@ const watching = Effect.fnUntraced(function* (changes: Partial<World>) {
   return { world, pass, news, progress, fed: () => fed, looks: () => looks }
 })
 
-describe("a reason to wait is no stall, for ten minutes", () => {
+describe("a reason to wait is no stall, for five minutes", () => {
   const reasons: Readonly<Record<string, Partial<World>>> = {
     "nothing to do": { held: [idle] },
     "a queue that another consumer is served from": { held: [idle], queue: { messageCount: 500, consumerCount: 2 } },
@@ -177,12 +177,12 @@ describe("a reason to wait is no stall, for ten minutes", () => {
     effect(name, () =>
       Effect.gen(function* () {
         const { fed, looks, news, pass, progress } = yield* watching(world)
-        yield* pass(600)
+        yield* pass(300)
         expect(news()).toEqual({ told: [], done: [] })
         expect(SubscriptionRef.getUnsafe(progress.stalls)).toEqual([])
-        expect(fed()).toBe(41)
+        expect(fed()).toBe(21)
         // A queue is looked at now and then, and only where that tells anything.
-        expect(looks()).toBe(world.held?.[0]?.idleSince === undefined ? 0 : 60)
+        expect(looks()).toBe(world.held?.[0]?.idleSince === undefined ? 0 : 30)
       })
     )
   }

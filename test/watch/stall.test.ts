@@ -145,6 +145,6 @@ test("nothing is said of what was not there at every look for as long as its lim
         last.set(verdict.part, time)
       }
     }),
-    { numRuns: 500 }
+    { numRuns: 200 }
   )
 })
