@@ -4,6 +4,7 @@ import { Socket } from "node:net"
 import { unescape } from "node:querystring"
 import { rootCertificates } from "node:tls"
 import { tell } from "../events.ts"
+import { connects, recorder } from "../metrics.ts"
 import { Settings } from "../settings.ts"
 import { kept, nextOf, until } from "./kept.ts"
 
@@ -160,6 +161,7 @@ export class Connection extends Context.Service<
     Connection,
     Effect.gen(function* () {
       const { dial } = yield* Dial
+      const record = yield* recorder
       const current = yield* SubscriptionRef.make<Link | undefined>(undefined)
       const blocked = yield* SubscriptionRef.make<string | undefined>(undefined)
       const restarts = yield* SubscriptionRef.make(0)
@@ -174,6 +176,7 @@ export class Connection extends Context.Service<
               SubscriptionRef.set(current, undefined)
             )
             yield* well
+            record(connects, 1)
             yield* tell("link-up")
             told = ""
             return yield* Effect.raceFirst(link.lost, Effect.andThen(nextOf(restarts), givenUp))
