@@ -31,6 +31,19 @@ import { batchOf, duesOf, type Scene, Turn, type WaitReason, withoutJournal } fr
 
 export type Health = "well" | "away"
 
+/** What moves, for whoever watches. Times are milliseconds of the monotonic clock. */
+export interface Activity {
+  /** The identities of all who wait or are called. */
+  readonly held: () => ReadonlySet<string>
+  /** When the oldest of the calls in flight left. */
+  readonly oldestCall: () => number | undefined
+  /** Whether somebody could leave now, and has waited for company long enough. */
+  readonly couldLeave: () => boolean
+  /** Calls that have left, and that have ended. */
+  readonly left: () => number
+  readonly ended: () => number
+}
+
 /** The waiting room: who waits, why, and what leaves next. The only one who calls the portal. */
 export class Dispatch extends Context.Service<
   Dispatch,
@@ -53,6 +66,7 @@ export class Dispatch extends Context.Service<
     readonly inFlight: Effect.Effect<number>
     /** How many requests wait, by reason. */
     readonly waiting: Effect.Effect<ReadonlyMap<WaitReason, number>>
+    readonly activity: Activity
   }
 >()("b24rmq/Dispatch") {
   static readonly layer = Layer.effect(
@@ -100,6 +114,10 @@ const open = Effect.gen(function* () {
   /** Seconds of operating time that calls in flight will take, by method and for `batch`. */
   const underWay = new Map<string, number>()
   let inFlight = 0
+  /** When the calls in flight left, and who is in them. */
+  const calls = new Map<ReadonlyArray<Waiting>, number>()
+  let left = 0
+  let ended = 0
   const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
   const seconds = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e9
   let limits = Limits.atStart(now(), settings.rate, settings.b24Rest.hostname)
@@ -152,6 +170,8 @@ const open = Effect.gen(function* () {
     const [first] = members
     if (first === undefined) return
     inFlight++
+    left++
+    calls.set(members, now())
     limits = Limits.left(limits, now())
     for (const one of members) {
       room.exit(one)
@@ -170,6 +190,8 @@ const open = Effect.gen(function* () {
         Effect.ensuring(
           Effect.sync(() => {
             inFlight--
+            ended++
+            calls.delete(members)
             for (const [method, seconds] of dues) addUnderWay(method, -seconds)
             wake()
           })
@@ -286,22 +308,12 @@ const open = Effect.gen(function* () {
   const settlePacked = Effect.fnUntraced(function* (one: Waiting, outcome: Outcome) {
     limits = Limits.learnMember(limits, now(), one.method, batchOf(one), outcome)
     countRefusal(outcome)
-    if (outcome._tag === "Limited") yield* alarm("method-closed", one.method, "OPERATION_TIME_LIMIT")
+    if (outcome._tag === "Limited") yield* tell("method-closed", { about: one.method, reason: "OPERATION_TIME_LIMIT" })
     // A refusal without any text may be the packing's own fault: a read asks again alone.
     if (outcome._tag === "Refused" && one.isRead && outcome.code === "" && isMute(outcome.body))
       return yield* goAlone(one)
     return yield* settle(one, outcome, true)
   })
-
-  const alarmed = new Map<string, number>()
-  /** The same alarm again is one event for ten minutes. */
-  const alarm = (event: "credential-refused" | "account-blocked" | "method-closed", about: string, reason: string) =>
-    Effect.suspend(() => {
-      const key = `${event} ${about} ${reason}`
-      if (now() < (alarmed.get(key) ?? -Infinity)) return Effect.void
-      alarmed.set(key, now() + 600_000)
-      return tell(event, { about, reason })
-    })
 
   /** Learns from an HTTP request, and raises the alarms that it gives reason for. */
   const learn = (method: string, credential: string, outcome: Outcome) =>
@@ -309,16 +321,16 @@ const open = Effect.gen(function* () {
       const before = limits
       limits = Limits.learn(limits, now(), method, outcome, live().concurrency)
       if (outcome._tag === "Refused" && outcome.alarm === "credential") {
-        return alarm("credential-refused", credential, outcome.code)
+        return tell("credential-refused", { about: credential, reason: outcome.code })
       }
       if (outcome._tag === "Unavailable" || (outcome._tag === "Unknown" && outcome.silent)) {
         Queue.offerUnsafe(suspicions, outcome.reason)
         return outcome._tag === "Unavailable" && outcome.alarm === "account"
-          ? alarm("account-blocked", "", outcome.reason)
+          ? tell("account-blocked", { reason: outcome.reason })
           : Effect.void
       }
       if (outcome._tag !== "Limited") return Effect.void
-      if (outcome.scope === "method") return alarm("method-closed", method, "OPERATION_TIME_LIMIT")
+      if (outcome.scope === "method") return tell("method-closed", { about: method, reason: "OPERATION_TIME_LIMIT" })
       return limits.pausedUntil === before.pausedUntil
         ? Effect.void
         : tell("rate-refused", { pause_ms: Math.round(limits.pausedUntil - now()) })
@@ -404,6 +416,17 @@ const open = Effect.gen(function* () {
     return counts
   }
 
+  const couldLeave = () => {
+    if (room.isClosing || answersCannotGo() || room.size === 0) return false
+    const seen = scene()
+    if (Limits.room(limits, seen.at, inFlight, seen.ceiling).calls < 1) return false
+    const turn = new Turn(seen)
+    const patience = Limits.linger(limits, seen.at)
+    return room.everyone.some((one) => one.since + patience < seen.at && turn.obstacle(one) === undefined)
+  }
+
+  const held = () => new Set([...room.everyone, ...[...calls.keys()].flat()].map(({ request }) => request.id))
+
   return Dispatch.of({
     run: Effect.forever(decide).pipe(
       Effect.raceFirst(Effect.forever(watch)),
@@ -448,7 +471,14 @@ const open = Effect.gen(function* () {
     }),
     health,
     inFlight: Effect.sync(() => inFlight),
-    waiting: Effect.sync(whyWaiting)
+    waiting: Effect.sync(whyWaiting),
+    activity: {
+      held,
+      oldestCall: () => calls.values().next().value,
+      couldLeave,
+      left: () => left,
+      ended: () => ended
+    }
   })
 })
 

@@ -6,7 +6,7 @@ import { rootCertificates } from "node:tls"
 import { tell } from "../events.ts"
 import { connects, recorder } from "../metrics.ts"
 import { Settings } from "../settings.ts"
-import { kept, until } from "./kept.ts"
+import { kept, nextOf, until } from "./kept.ts"
 
 /** The broker could not be reached, or did not finish the handshake. */
 export class LinkFailed extends Data.TaggedError("LinkFailed")<{ readonly reason: string }> {
@@ -153,6 +153,8 @@ export class Connection extends Context.Service<
     readonly blocked: SubscriptionRef.SubscriptionRef<string | undefined>
     /** Waits for a link. */
     readonly await: Effect.Effect<Link>
+    /** Gives up the link in use and makes a new one. */
+    readonly restart: Effect.Effect<void>
   }
 >()("b24rmq/Connection") {
   static readonly layer = Layer.effect(
@@ -162,6 +164,7 @@ export class Connection extends Context.Service<
       const record = yield* recorder
       const current = yield* SubscriptionRef.make<Link | undefined>(undefined)
       const blocked = yield* SubscriptionRef.make<string | undefined>(undefined)
+      const restarts = yield* SubscriptionRef.make(0)
       let told = ""
       yield* kept(
         (well) =>
@@ -176,7 +179,7 @@ export class Connection extends Context.Service<
             record(connects, 1)
             yield* tell("link-up")
             told = ""
-            return yield* link.lost
+            return yield* Effect.raceFirst(link.lost, Effect.andThen(nextOf(restarts), givenUp))
           }),
         (cause) =>
           Effect.gen(function* () {
@@ -188,10 +191,17 @@ export class Connection extends Context.Service<
             return "wait" as const
           })
       ).pipe(Effect.forkScoped)
-      return Connection.of({ link: current, blocked, await: until(current, (link) => link !== undefined) })
+      return Connection.of({
+        link: current,
+        blocked,
+        await: until(current, (link) => link !== undefined),
+        restart: SubscriptionRef.update(restarts, (count) => count + 1)
+      })
     })
   )
 }
+
+const givenUp = Effect.fail(new LinkLost({ reason: "given up by the bridge" }))
 
 const open = (dial: Effect.Effect<Dialled, LinkFailed>) =>
   Effect.map(
