@@ -70,7 +70,8 @@ export const contestants: ReadonlyArray<Contestant> = [
     env: { PREFETCH: "256" },
     slow: { PREFETCH: "50" },
     lacks: () => (Bun.which("node") === null ? "node is not installed" : undefined),
-    asks: "reads"
+    asks: "reads",
+    fewer: 4
   },
   {
     name: "pika",
