@@ -17,6 +17,7 @@ import { describeSettings, environment, Settings } from "./settings.ts"
 import { announce } from "./watch/announce.ts"
 import { check } from "./watch/check.ts"
 import { layerLog } from "./watch/log.ts"
+import { Overview } from "./watch/overview.ts"
 import { Systemd } from "./watch/systemd.ts"
 
 const queue = Layer.mergeAll(Intake.layer, Outlet.layer, Parked.layer).pipe(
@@ -33,7 +34,7 @@ const run = Effect.gen(function* () {
   yield* Effect.raceFirst(bridge, announce)
 }).pipe(
   Effect.scoped,
-  Effect.provide(Layer.mergeAll(engineWith(Journal.layer), Systemd.layer)),
+  Effect.provide(Overview.layer.pipe(Layer.provideMerge(Layer.mergeAll(engineWith(Journal.layer), Systemd.layer)))),
   Effect.ensuring(tell("stopped")),
   Effect.provide(Layer.mergeAll(layerLog, Dial.layer)),
   Effect.provide(Settings.layer)

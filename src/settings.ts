@@ -451,8 +451,10 @@ type Values = { readonly [K in keyof Table]: Table[K] extends Row<infer A> ? A :
 
 /** What may change while the bridge runs; read at each use, never copied. */
 export interface Live {
+  readonly rate: Rate
   readonly concurrency: number
   readonly pack: Values["pack"]
+  readonly logLevel: Values["logLevel"]
 }
 
 /** The settings as read at the start. */
@@ -633,7 +635,12 @@ export const readSettings = Effect.fnUntraced(function* (
     b24Rest: withLastSlash(b24Rest),
     authorities: authorities ?? [],
     stateFolders: stateFolders(env),
-    live: MutableRef.make<Live>({ concurrency: rest.concurrency, pack: rest.pack })
+    live: MutableRef.make<Live>({
+      rate: rest.rate,
+      concurrency: rest.concurrency,
+      pack: rest.pack,
+      logLevel: rest.logLevel
+    })
   }
 })
 
