@@ -19,6 +19,8 @@ export interface Refusal {
 export interface Done {
   /** Requests that have arrived and whose journey has not ended. */
   readonly open: number
+  /** Answers a second in the last quarter of a minute, as far as there was always something to do; undefined before a second is over. */
+  readonly pace: number | undefined
   readonly minute: Sum
   /** The last ten seconds. */
   readonly moment: Sum
@@ -60,6 +62,16 @@ export class Progress extends Context.Service<
       const credentials = new Map<string, Refusal>()
 
       let open = 0
+      let answers = 0
+      /** How much was answered at some times since there is something to do. */
+      let marks: Array<{ readonly at: number; readonly answers: number }> = []
+
+      const pace = (at: number) => {
+        const first = marks.find((mark) => at - mark.at <= paceOver)
+        return first === undefined || at - first.at < paceFrom
+          ? undefined
+          : ((answers - first.answers) * 1_000) / (at - first.at)
+      }
 
       /** The last comes last, and the oldest goes. */
       const keep = (list: Map<string, Refusal>, key: string, refusal: Omit<Refusal, "at" | "times">) => {
@@ -71,11 +83,18 @@ export class Progress extends Context.Service<
       }
 
       return Progress.of({
-        begun: () => void open++,
+        begun: () => {
+          if (open++ === 0) marks = [{ at: now(), answers }]
+        },
         ended: () => void open--,
         answered: (outcome, since) => {
           const at = now()
           outcomes[outcome]++
+          answers++
+          if (at - (marks.at(-1)?.at ?? 0) >= paceFrom) {
+            marks.push({ at, answers })
+            if (at - (marks[0]?.at ?? at) > 2 * paceOver) marks.shift()
+          }
           hour.add(at, at - since, outcome === "refused" || outcome === "rejected")
         },
         refused: (refusal) =>
@@ -89,10 +108,11 @@ export class Progress extends Context.Service<
           const at = now()
           return {
             open,
+            pace: open === 0 ? undefined : pace(at),
             minute: hour.sum(at, 60_000),
             moment: hour.sum(at, 10_000),
             hour: hour.sum(at, 3_600_000),
-            answers: Object.values(outcomes).reduce((sum, count) => sum + count, 0),
+            answers,
             outcomes: { ...outcomes },
             refusals: [...refusals.values()],
             refusedCredentials: [...credentials.values()]
@@ -106,6 +126,10 @@ export class Progress extends Context.Service<
     })
   )
 }
+
+/** Milliseconds. */
+const paceOver = 15_000
+const paceFrom = 1_000
 
 /** Different refusals that are kept. */
 const mostKept = 20

@@ -1,3 +1,7 @@
+import type { Seen } from "../bridge/dispatch.ts"
+import type { Done } from "../bridge/progress.ts"
+import * as Limits from "../portal/limits.ts"
+
 /** What is left to do, and what the portal lets be done. Pure numbers: seconds, and requests or calls a second. */
 export interface Outlook {
   /** Requests that are not answered, those in calls under way among them. */
@@ -49,4 +53,38 @@ export const estimate = (outlook: Outlook): number => {
     return wanted === 0 ? 0 : Math.max(closed, (wanted - seconds) / perSecond)
   })
   return Math.max(byRate, rate.perSecond === Infinity ? byPace : bySlots, ...byTime) + answer
+}
+
+/** What the estimate rests on. Those who wait stand for all that is left. */
+export const outlookOf = (seen: Seen, done: Pick<Done, "pace">, left: number): Outlook => {
+  const { at, limits, methods } = seen
+  const rate = Limits.rateOf(limits, at)
+  const waiting = Array.from(methods.values(), ({ count }) => count).reduce((sum, count) => sum + count, 0)
+  return {
+    left,
+    underWay: seen.requests,
+    perCall: seen.perCall,
+    rate: {
+      room: rate.room,
+      perSecond: rate.perSecond,
+      pause: Math.max(0, limits.pausedUntil - at) / 1_000
+    },
+    concurrency: seen.allowed,
+    callTakes: seen.callTakes === undefined ? undefined : seen.callTakes / 1_000,
+    pace: done.pace,
+    methods: Array.from(methods, ([method, { count, seconds }]) => {
+      const flow = Limits.flowOf(limits, at, method)
+      return flow === undefined
+        ? []
+        : [
+            {
+              share: count / waiting,
+              cost: seconds / count,
+              seconds: flow.seconds,
+              perSecond: flow.perSecond,
+              closed: flow.until === undefined ? 0 : Math.max(0, flow.until - at) / 1_000
+            }
+          ]
+    }).flat()
+  }
 }

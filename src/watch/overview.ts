@@ -12,7 +12,7 @@ import { Parked } from "../queue/parked.ts"
 import { lookAt } from "../queue/topology.ts"
 import { Settings } from "../settings.ts"
 import { causeOf } from "./cause.ts"
-import { estimate } from "./estimate.ts"
+import { estimate, outlookOf } from "./estimate.ts"
 import { Tail } from "./log.ts"
 import type { Point, Refusal, Status } from "./status.ts"
 
@@ -256,37 +256,3 @@ const budgetsOf = ({ at, limits, methods }: Seen, wall: (mono: number | undefine
         b.used - a.used
     )
     .slice(0, mostBudgets)
-
-/** What the estimate rests on. Those who wait stand for all that is left. */
-const outlookOf = (seen: Seen, done: Done, left: number) => {
-  const { at, limits, methods } = seen
-  const rate = Limits.rateOf(limits, at)
-  const waiting = Array.from(methods.values(), ({ count }) => count).reduce((sum, count) => sum + count, 0)
-  return {
-    left,
-    underWay: seen.requests,
-    perCall: seen.perCall,
-    rate: {
-      room: rate.room,
-      perSecond: rate.perSecond,
-      pause: Math.max(0, limits.pausedUntil - at) / 1_000
-    },
-    concurrency: seen.allowed,
-    callTakes: seen.callTakes === undefined ? undefined : seen.callTakes / 1_000,
-    pace: waiting > 0 && done.moment.answers > 0 ? done.moment.answers / 10 : undefined,
-    methods: Array.from(methods, ([method, { count, seconds }]) => {
-      const flow = Limits.flowOf(limits, at, method)
-      return flow === undefined
-        ? []
-        : [
-            {
-              share: count / waiting,
-              cost: seconds / count,
-              seconds: flow.seconds,
-              perSecond: flow.perSecond,
-              closed: flow.until === undefined ? 0 : Math.max(0, flow.until - at) / 1_000
-            }
-          ]
-    }).flat()
-  }
-}
