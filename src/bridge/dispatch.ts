@@ -52,6 +52,8 @@ export class Dispatch extends Context.Service<
     readonly health: SubscriptionRef.SubscriptionRef<Health>
     /** What an operator may see. Looks at everybody who waits: for a few times a second. */
     readonly seen: Effect.Effect<Seen>
+    /** Those of a message_id who wait, and why. */
+    readonly find: (messageId: string) => Effect.Effect<Whereabouts>
   }
 >()("b24rmq/Dispatch") {
   static readonly layer = Layer.effect(
@@ -87,6 +89,17 @@ export interface Waits {
   readonly since: number
   /** When the first of them may go, as far as is known. */
   readonly until: number | undefined
+}
+
+export interface Whereabouts {
+  readonly at: number
+  readonly waiting: ReadonlyArray<{
+    readonly method: string
+    readonly credential: string
+    readonly reason: WaitReason
+    readonly since: number
+    readonly until: number | undefined
+  }>
 }
 
 /** Calls by which the requests in one call are told: the older ones count less. */
@@ -437,8 +450,8 @@ const open = Effect.gen(function* () {
     () => Effect.sync(wake)
   )
 
-  /** Why each waits, and when the first for the same reason may go. */
-  const whyWaiting = (turn: Turn, { at, ceiling }: Scene) => {
+  /** Tells why one waits, and until when as far as is known. */
+  const reasons = (turn: Turn, { at, ceiling }: Scene) => {
     const all: WaitReason | undefined = isPaused() ? "pause" : answersCannotGo() ? "broker" : undefined
     const free = Limits.room(limits, at, inFlight, ceiling)
     const untilOf = (one: Waiting, reason: WaitReason) => {
@@ -447,11 +460,19 @@ const open = Effect.gen(function* () {
         return Limits.methodTime(limits, at, one.method, underWay.get(one.method) ?? 0).until
       return reason === free.reason ? free.until : undefined
     }
+    return (one: Waiting) => {
+      const reason: WaitReason = all ?? turn.obstacle(one) ?? (free.calls < 1 ? free.reason : "company")
+      return { reason, until: untilOf(one, reason) }
+    }
+  }
+
+  /** Why they wait, and when the first for the same reason may go. */
+  const whyWaiting = (turn: Turn, scene: Scene) => {
+    const why = reasons(turn, scene)
     const waiting = new Map<WaitReason, Waits>()
     for (const one of room.everyone) {
-      const reason = all ?? turn.obstacle(one) ?? (free.calls < 1 ? free.reason : "company")
+      const { reason, until } = why(one)
       const before = waiting.get(reason)
-      const until = untilOf(one, reason)
       waiting.set(reason, {
         count: (before?.count ?? 0) + 1,
         since: Math.min(before?.since ?? Infinity, one.since),
@@ -468,6 +489,19 @@ const open = Effect.gen(function* () {
     const calls = some.length - together + together / mostCommands
     const prior = some.length === 0 ? 1 : some.length / calls
     return (packed.requests + prior * expected) / (packed.calls + expected)
+  }
+
+  const find = (messageId: string): Whereabouts => {
+    const scene = sceneNow()
+    const why = reasons(new Turn(scene), scene)
+    const waiting = room.everyone
+      .filter(({ request }) => request.messageId === messageId)
+      .map((one) => {
+        const { reason, until } = why(one)
+        const { method, credential } = one.request
+        return { method, credential, reason, since: one.since, until }
+      })
+    return { at: scene.at, waiting }
   }
 
   const seen = (): Seen => {
@@ -537,7 +571,8 @@ const open = Effect.gen(function* () {
       wake()
     }),
     health,
-    seen: Effect.sync(seen)
+    seen: Effect.sync(seen),
+    find: (messageId) => Effect.sync(() => find(messageId))
   })
 })
 

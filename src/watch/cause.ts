@@ -1,5 +1,5 @@
 import { Schema } from "effect"
-import type { Status } from "./status.ts"
+import { Status } from "./status.ts"
 
 /** Why the bridge does what it does, in one sentence that names the remedy where there is one. */
 export const Cause = Schema.Struct({
@@ -317,3 +317,32 @@ export const causeOf = (status: Status): Cause => causesOf(status)[0]
 
 /** The codes, in their precedence. */
 export const causeCodes: ReadonlyArray<string> = [...rules, idle].map(({ code }) => code)
+
+/** What is sent to those who ask: the status, its cause, and what else is the matter. */
+export const Report = Schema.Struct({ cause: Cause, also: Schema.Array(Cause), ...Status.fields })
+
+export type Report = typeof Report.Type
+
+export const reportOf = (status: Status): Report => {
+  const [cause, ...also] = causesOf(status)
+  return { cause, also, ...status }
+}
+
+/** Three conditions, all of which have to hold for the bridge to be ready. */
+export const Ready = Schema.Struct({
+  ready: Schema.Boolean,
+  /** There is a link to the broker, and it takes messages. */
+  connected: Schema.Boolean,
+  /** A consumer is attached to each queue. */
+  consuming: Schema.Boolean,
+  /** Requests are answered, or would be if there were any. */
+  moving: Schema.Boolean,
+  cause: Cause
+})
+
+export const readyOf = (status: Status): typeof Ready.Type => {
+  const cause = causeOf(status)
+  const connected = status.broker.up && status.broker.blocked === null
+  const { consuming } = status.intake
+  return { ready: connected && consuming && cause.moves, connected, consuming, moving: cause.moves, cause }
+}

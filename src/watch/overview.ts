@@ -66,11 +66,12 @@ const open = Effect.gen(function* () {
   const now = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos / 1_000_000n))
 
   const askDepths = Effect.gen(function* () {
-    const at = yield* now
-    if (at - askedAt < (at - attendedAt < attention ? often : seldom)) return
-    askedAt = at
     const link = SubscriptionRef.getUnsafe(connection.link)
     if (link === undefined) return depths.clear()
+    const at = yield* now
+    const isKnown = settings.ampqIn.every((queue) => depths.has(queue))
+    if (at - askedAt < (at - attendedAt < attention || !isKnown ? often : seldom)) return
+    askedAt = at
     for (const queue of [...settings.ampqIn, settings.ampqOut]) {
       yield* Effect.match(lookAt(link, queue), {
         onFailure: () => void depths.delete(queue),
