@@ -15,7 +15,9 @@ const tolerance = (left: number) => 0.2 * left + 500
 export const estimates = (run: string, count: number, isWrite: (n: number) => boolean) =>
   Effect.gen(function* () {
     const { broker, answers, start } = yield* scene({ latency: 5, limits: "cloud" })
-    const sent = requests(count, (n) => ({ method: isWrite(n) ? "crm.lead.add" : "crm.deal.list" }))
+    const sent = requests(count, (n) =>
+      isWrite(n) ? { method: "crm.lead.add", params: { fields: { TITLE: `Lead ${n}` } } } : { method: "crm.deal.list" }
+    )
     yield* publishAll(broker.url, queueIn, sent)
     const bridge = yield* start({ B24RMQ_RATE: "2/50" })
     const { fields } = yield* bridge.waitForLine("socket-open")

@@ -111,7 +111,7 @@ export class Progress extends Context.Service<
             pace: open === 0 ? undefined : pace(at),
             minute: hour.sum(at, 60_000),
             moment: hour.sum(at, 10_000),
-            hour: hour.sum(at, 3_600_000),
+            hour: hour.all(at),
             answers,
             outcomes: { ...outcomes },
             refusals: [...refusals.values()],

@@ -1,5 +1,5 @@
-import { Cause, Effect, Layer, Option, Redacted, Result, Schedule, type Scope } from "effect"
-import { HttpEffect, HttpRouter, HttpServer } from "effect/http"
+import { Cause, Effect, Option, Redacted, Result, Schedule, type Scope } from "effect"
+import { HttpEffect, HttpRouter, type HttpServerRequest } from "effect/http"
 import { createHash, timingSafeEqual } from "node:crypto"
 import { lstatSync, rmSync } from "node:fs"
 import { connect } from "node:net"
@@ -15,35 +15,35 @@ type Handler = (request: Request) => Promise<Response>
 /** Between attempts to open what could not be opened: another bridge may have had it, and end. */
 const again = Schedule.spaced("5 seconds")
 
-/** What may be read, everywhere. */
-const readable = reading
-
 /** Opens the socket for commands and, where it is wanted, the address for readers. Neither ever stops the bridge. */
 export const openInterface = Effect.gen(function* () {
   const settings = yield* Settings
   const { http, httpPassword } = settings
   const path = socketPath(settings)
-  const steered = yield* handlerOf(Layer.mergeAll(readable, steering))
-  yield* untilOpen(listenOn(path, steered), (reason) => tell("socket-failed", { socket: path, reason })).pipe(
-    Effect.andThen(tell("socket-open", { socket: path })),
-    Effect.forkScoped
-  )
+  const steered = yield* HttpRouter.make
+  yield* reading(steered)
+  yield* steering(steered)
+  yield* untilOpen(listenOn(path, yield* handlerOf(steered)), (reason) =>
+    tell("socket-failed", { socket: path, reason })
+  ).pipe(Effect.andThen(tell("socket-open", { socket: path })), Effect.forkScoped)
   if (http === undefined) return
   const address = `${http.host}:${http.port}`
-  const read = guarded(http, httpPassword, yield* handlerOf(readable))
-  yield* untilOpen(listenAt(http, read), (reason) => tell("http-failed", { address, reason })).pipe(
+  const read = yield* HttpRouter.make
+  yield* reading(read)
+  const handler = guarded(http, httpPassword, yield* handlerOf(read))
+  yield* untilOpen(listenAt(http, handler), (reason) => tell("http-failed", { address, reason })).pipe(
     Effect.andThen(tell("http-open", { address })),
     Effect.forkScoped
   )
 })
 
-/** The routes as a function of the platform's own requests. */
-const handlerOf = <E, R>(routes: Layer.Layer<never, E, HttpRouter.HttpRouter | R>) =>
-  Effect.gen(function* () {
-    const app = yield* HttpRouter.toHttpEffect(routes)
-    const context = yield* Effect.context<never>()
-    return HttpEffect.toWebHandlerWith(context)(app as never) as Handler
-  }).pipe(Effect.provide(HttpServer.layerServices))
+/** Its routes as a function of the platform's own requests. */
+const handlerOf = (router: HttpRouter.HttpRouter): Effect.Effect<Handler> =>
+  Effect.map(Effect.context<never>(), (context) =>
+    HttpEffect.toWebHandlerWith<never, HttpServerRequest.HttpServerRequest | Scope.Scope>(context)(
+      router.asHttpEffect()
+    )
+  )
 
 /** The socket of the bridge with these settings. */
 const socketPath = (settings: Settings["Service"]) => {

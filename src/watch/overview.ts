@@ -80,7 +80,7 @@ const open = Effect.gen(function* () {
       else depths.set(queue, { ready: messages, taken: taken.get(queue) ?? 0 })
     }
   })
-  yield* askDepths.pipe(Effect.repeat(Schedule.spaced("250 millis")), Effect.forkScoped)
+  yield* askDepths.pipe(Effect.repeat(Schedule.spaced("500 millis")), Effect.forkScoped)
 
   /** How many messages lie in a queue now: those that came since it was looked at are not known, those that were taken are. */
   const readyIn = (queue: string, takenNow: number) => {
@@ -192,7 +192,7 @@ const open = Effect.gen(function* () {
       refusedCredentials: done.refusedCredentials.map(refusalOf),
       errors: yield* tail.noted
     }
-    if (!causeOf(withoutEstimate).moves || left === 0) return withoutEstimate
+    if (!causeOf(withoutEstimate).moves || left === 0 || !withoutEstimate.backlog.known) return withoutEstimate
     const seconds = estimate(outlookOf(seen, done, left))
     return {
       ...withoutEstimate,

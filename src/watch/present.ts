@@ -3,7 +3,8 @@ import type { Found } from "./steering.ts"
 
 /** Reports as a person reads them on a terminal. Pure. */
 
-const number = (value: number) => new Intl.NumberFormat("en", { maximumFractionDigits: 1 }).format(value)
+const numbers = new Intl.NumberFormat("en", { maximumFractionDigits: 1 })
+const number = (value: number) => numbers.format(value)
 
 const clock = (at: number) => new Date(at).toISOString().replace("T", " ").slice(0, 19)
 
