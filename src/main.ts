@@ -5,6 +5,7 @@ import packaged from "../package.json" with { type: "json" }
 import unitText from "../packaging/b24rmq.service" with { type: "text" }
 import { bridge } from "./bridge/bridge.ts"
 import { Dispatch } from "./bridge/dispatch.ts"
+import { Journeys } from "./bridge/journeys.ts"
 import { tell } from "./events.ts"
 import { Journal } from "./journal/journal.ts"
 import { Portal } from "./portal/client.ts"
@@ -20,6 +21,7 @@ import { commandsWith } from "./watch/commands.ts"
 import { openInterface } from "./watch/interface.ts"
 import { layerLog } from "./watch/log.ts"
 import { Overview } from "./watch/overview.ts"
+import { Progress } from "./watch/progress.ts"
 import { Systemd } from "./watch/systemd.ts"
 
 const queue = Layer.mergeAll(Intake.layer, Outlet.layer, Parked.layer).pipe(
@@ -28,16 +30,25 @@ const queue = Layer.mergeAll(Intake.layer, Outlet.layer, Parked.layer).pipe(
 )
 
 const engineWith = <E, R>(journal: Layer.Layer<Journal, E, R>) =>
-  Dispatch.layer.pipe(Layer.provideMerge(queue), Layer.provideMerge(Layer.mergeAll(Portal.layer, journal)))
+  Layer.mergeAll(Dispatch.layer, Journeys.layer).pipe(
+    Layer.provideMerge(queue),
+    Layer.provideMerge(Layer.mergeAll(Portal.layer, journal))
+  )
 
 /** The daemon. */
 const run = Effect.gen(function* () {
   yield* tell("starting", { version: packaged.version })
+  const progress = yield* Progress
   yield* openInterface
-  yield* Effect.raceFirst(bridge, announce)
+  yield* Effect.raceAllFirst([bridge, announce, progress.run])
 }).pipe(
   Effect.scoped,
-  Effect.provide(Overview.layer.pipe(Layer.provideMerge(Layer.mergeAll(engineWith(Journal.layer), Systemd.layer)))),
+  Effect.provide(
+    Overview.layer.pipe(
+      Layer.provideMerge(Progress.layer),
+      Layer.provideMerge(Layer.mergeAll(engineWith(Journal.layer), Systemd.layer))
+    )
+  ),
   Effect.ensuring(tell("stopped")),
   Effect.provide(Layer.mergeAll(layerLog, Dial.layer)),
   Effect.provide(Settings.layer)

@@ -24,10 +24,11 @@ import { publishAgain } from "../schedules.ts"
 import { Settings } from "../settings.ts"
 import { openAsking } from "./asking.ts"
 import { Dispatch } from "./dispatch.ts"
+import { Journeys, type Stage } from "./journeys.ts"
 import type { Place } from "./lines.ts"
 import { type Arrival, openParking } from "./parking.ts"
 import { Pause } from "./pause.ts"
-import { Progress } from "./progress.ts"
+import { Tally } from "./tally.ts"
 
 /** How long after a broker is back it may take until it has brought again what was lost. */
 const comesAgainWithin = "15 seconds"
@@ -43,12 +44,13 @@ export const bridge = Effect.gen(function* () {
   const journal = yield* Journal
   const dispatch = yield* Dispatch
   const paused = yield* Pause
-  const progress = yield* Progress
+  const tally = yield* Tally
   const clock = yield* Clock.Clock
   const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
   const record = yield* recorder
-  const journeys = yield* FiberSet.make<void, never>()
-  const start = yield* FiberSet.runtime(journeys)<never>()
+  const journeys = yield* Journeys
+  const fibers = yield* FiberSet.make<void, never>()
+  const start = yield* FiberSet.runtime(fibers)<never>()
   const parking = yield* openParking((delivery) => void start(total(delivery)))
   const stopping = yield* Latch.make()
   const pause = (duration: Duration.Input) =>
@@ -57,19 +59,22 @@ export const bridge = Effect.gen(function* () {
 
   /** One request, from the queue to the queue. */
   const journey = Effect.fnUntraced(function* (arrival: Arrival): Effect.fn.Return<void> {
-    const { request, delivery, place } = arrival
+    const { request, delivery, place, at } = arrival
     const answer = yield* asking.answerTo(arrival)
     // Without an answer it is given back: not acknowledged, it returns to the queue with its channel, in its order.
     if (answer === undefined) return
     if ("_tag" in answer) {
+      at("parking")
       if (!(yield* parking.rest(arrival, answer.until))) yield* journey(arrival)
       return
     }
     if (place !== undefined) dispatch.lines.leave(place)
+    at("answer")
     if (!(yield* publish(delivery, answer, request.method))) return
+    at("journal")
     yield* asking.confirmed(request, answer)
     delivery.ack()
-    progress.answered(answer.outcome, arrival.since)
+    tally.answered(answer.outcome, arrival.since)
     if (MutableRef.get(settings.live).logLevel === "debug") yield* answered(request, answer)
   })
 
@@ -97,31 +102,41 @@ export const bridge = Effect.gen(function* () {
 
   const reject = Effect.fnUntraced(function* (delivery: Delivery, rejected: Rejected, since: number) {
     const { messageId } = delivery.incoming
-    progress.refused({ code: rejected.code, messageId, method: undefined, credential: undefined })
+    tally.refused({ code: rejected.code, messageId, method: undefined, credential: undefined })
     yield* tell("request-rejected", { message_id: delivery.incoming.messageId, code: rejected.code })
     if (!(yield* publish(delivery, rejection(rejected), undefined))) return
     delivery.ack()
-    progress.answered("rejected", since)
+    tally.answered("rejected", since)
   })
 
   /** One delivery, from its arrival to its end. */
   const total = (delivery: Delivery) => {
     const since = now()
-    progress.begun()
+    tally.begun()
+    const way = journeys.begin(delivery)
+    const at = (stage: Stage) => journeys.at(way, stage)
     let place: Place | undefined
     return Effect.suspend(() => {
       const read = readRequest(delivery.incoming, settings.maxRequest)
-      if (Result.isFailure(read)) return reject(delivery, read.failure, since)
+      if (Result.isFailure(read)) {
+        at("answer")
+        return reject(delivery, read.failure, since)
+      }
       const request = read.success
+      way.request = request
       // Nothing that waits comes before this: its place is that of its arrival.
       place = parking.placeOf(request, delivery)
-      return Effect.onError(journey({ request, delivery, place, since }), () => journal.release(request))
+      return Effect.onError(journey({ request, delivery, place, since, at }), () => journal.release(request))
     }).pipe(
-      Effect.catchCause((cause) => broken(delivery, cause)),
+      Effect.catchCause((cause) => {
+        at("answer")
+        return broken(delivery, cause)
+      }),
       Effect.ensuring(
         Effect.sync(() => {
-          progress.ended()
+          tally.ended()
           parking.leave(delivery, place)
+          journeys.end(way)
         })
       )
     )
@@ -240,12 +255,12 @@ export const bridge = Effect.gen(function* () {
       yield* intake.want("holding")
       yield* stopping.open
       yield* dispatch.close
-      if (Option.isNone(yield* Effect.timeoutOption(FiberSet.awaitEmpty(journeys), settings.drain)))
+      if (Option.isNone(yield* Effect.timeoutOption(FiberSet.awaitEmpty(fibers), settings.drain)))
         yield* tell("drain-cut")
     })
   )
   return yield* Effect.raceAllFirst([
-    FiberSet.join(journeys),
+    FiberSet.join(fibers),
     ...[taking, deciding, minding, fetching, dropping].map((fiber) => Fiber.join<unknown, never>(fiber))
   ])
 })

@@ -8,6 +8,7 @@ import { isParked, Parked } from "../queue/parked.ts"
 import type { Note, ParkedDelivery, Verdict } from "../queue/walk.ts"
 import { Settings } from "../settings.ts"
 import { Dispatch } from "./dispatch.ts"
+import type { Stage } from "./journeys.ts"
 import type { Place } from "./lines.ts"
 import { lineOf } from "./order.ts"
 import { Pause } from "./pause.ts"
@@ -19,6 +20,8 @@ export interface Arrival {
   readonly place: Place | undefined
   /** When it came, in milliseconds of the monotonic clock. */
   readonly since: number
+  /** It has come to another stage of its journey. */
+  readonly at: (stage: Stage) => void
 }
 
 /** Those that rest are looked at after so long, whatever is known of them. */

@@ -19,7 +19,7 @@ import { healthy } from "../schedules.ts"
 import { Settings } from "../settings.ts"
 import { type ChannelLost, during, openChannel, step } from "./channel.ts"
 import { closeLimit, Connection, type Link, type LinkLost } from "./connection.ts"
-import { kept, until } from "./kept.ts"
+import { kept, nextOf, until } from "./kept.ts"
 import { type Raw, rawOf } from "./raw.ts"
 import { lookAt, type QueueMissing, Topology } from "./topology.ts"
 import { Window } from "./window.ts"
@@ -36,6 +36,15 @@ export interface Delivery {
   readonly ack: () => void
   /** So much is open beside it that others may soon have to wait outside. */
   readonly crowds: () => boolean
+}
+
+/** What a queue has on loan. Times are milliseconds of the monotonic clock. */
+export interface HeldNow {
+  readonly queue: string
+  /** The deliveries that are open, the oldest first, and when each came. */
+  readonly open: ReadonlyArray<{ readonly delivery: Delivery; readonly since: number }>
+  /** Since when a consumer that may have more was brought nothing; undefined if there is none, or it has all that it may. */
+  readonly idleSince: number | undefined
 }
 
 /**
@@ -81,6 +90,10 @@ export class Intake extends Context.Service<
     readonly losses: SubscriptionRef.SubscriptionRef<number>
     readonly wanted: SubscriptionRef.SubscriptionRef<Wanted>
     readonly seen: Effect.Effect<IntakeSeen>
+    /** What is open now, for each queue that has a channel. */
+    readonly held: Effect.Effect<ReadonlyArray<HeldNow>>
+    /** Gives back all that is open, and consumes on new channels. */
+    readonly restart: Effect.Effect<void>
   }
 >()("b24rmq/Intake") {
   static readonly layer = Layer.effect(
@@ -107,10 +120,11 @@ const open = Effect.gen(function* () {
   const losses = yield* SubscriptionRef.make(0)
   const clock = yield* Clock.Clock
   const share = Math.max(1, Math.floor(prefetch / ampqIn.length))
+  const restarts = yield* SubscriptionRef.make(0)
+  const channels = new Map<string, Held>()
   const consumed = new Set<string>()
   const troubles = new Map<string, IntakeTrouble>()
   const taken = new Map<string, number>()
-  const channels = new Set<Held>()
   const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
 
   const consumes = (queue: string, on: boolean) =>
@@ -163,6 +177,10 @@ const open = Effect.gen(function* () {
       Effect.gen(function* () {
         const { channel, window } = held
         const cancelled = yield* consumer(channel, window.size, deliver)
+        yield* Effect.acquireRelease(
+          Effect.sync(() => held.attach(true)),
+          () => Effect.sync(() => held.attach(false))
+        )
         yield* ready
         yield* Effect.raceAllFirst([
           cancelled,
@@ -249,13 +267,15 @@ const open = Effect.gen(function* () {
     const onLink = Effect.fnUntraced(function* (link: Link, buffer: Arrivals, well: Effect.Effect<void>) {
       const { channel, lost, isLost } = yield* openChannel(link, ({ model }) => model.createChannel())
       const held = new Held(channel, new Window(firstWindow(now()), share), clock)
-      channels.add(held)
       yield* watchAge(held)
+      yield* Effect.acquireRelease(
+        Effect.sync(() => channels.set(queue, held)),
+        () => Effect.sync(() => channels.delete(queue))
+      )
       // Once the channel is to be closed its deliveries are as good as lost, though the broker has not said so yet.
       let closing = false
       yield* Effect.addFinalizer(() => {
         closing = true
-        channels.delete(held)
         lostAt = now()
         return SubscriptionRef.update(losses, (count) => count + 1)
       })
@@ -270,6 +290,7 @@ const open = Effect.gen(function* () {
       yield* Effect.raceAllFirst([
         lost,
         until(wanted, (now) => now === "returning"),
+        nextOf(restarts),
         held.whenever(() => held.window.isBursting || held.isSpoilt),
         kept(subscription(link, held, deliver), ended)
       ])
@@ -312,14 +333,16 @@ const open = Effect.gen(function* () {
     want: (next) => SubscriptionRef.set(wanted, next),
     consuming,
     losses,
+    held: Effect.sync(() => Array.from(channels, ([queue, held]) => ({ queue, ...held.now }))),
+    restart: SubscriptionRef.update(restarts, (count) => count + 1),
     wanted,
     seen: Effect.sync(() => {
       let open = 0
       let oldest: number | undefined
-      for (const { since } of channels) {
-        open += since.size
-        const [first] = since.values()
-        if (first !== undefined) oldest = Math.min(oldest ?? Infinity, Number(first / 1_000_000n))
+      for (const held of channels.values()) {
+        open += held.open.size
+        const [first] = held.open.values()
+        if (first !== undefined) oldest = Math.min(oldest ?? Infinity, first.since)
       }
       const queues = ampqIn.map((queue) => ({
         queue,
@@ -340,7 +363,9 @@ class Held {
   readonly channel: Channel
   readonly window: Window
   /** Oldest first, with the time they came. */
-  readonly since = new Map<number, bigint>()
+  readonly open = new Map<number, { readonly delivery: Delivery; readonly since: number }>()
+  /** When something last happened because of which more may come; undefined while there is no consumer. */
+  private movedAt: number | undefined
   /** What came on this channel is to come again, in its place. */
   isSpoilt = false
   private readonly clock: Clock.Clock
@@ -354,22 +379,42 @@ class Held {
 
   take(message: ConsumeMessage, queue: string, isLost: () => boolean): Delivery {
     const tag = message.fields.deliveryTag
-    this.since.set(tag, this.clock.monotonicTimeNanosUnsafe())
-    this.window.open(tag, message.content.length)
-    this.look()
-    return {
+    const delivery: Delivery = {
       incoming: rawOf(message),
       queue,
       redelivered: message.fields.redelivered,
       isLost,
       ack: () => {
-        this.since.delete(tag)
+        this.open.delete(tag)
         this.window.close(tag)
         if (!isLost()) this.channel.ack(message)
-        this.look()
+        this.moved()
       },
       crowds: () => this.window.isHalfFull
     }
+    this.open.set(tag, { delivery, since: this.millis() })
+    this.window.open(tag, message.content.length)
+    this.moved()
+    return delivery
+  }
+
+  /** A consumer is there, or is there no more. */
+  attach(on: boolean): void {
+    this.movedAt = on ? this.millis() : undefined
+  }
+
+  get now(): Omit<HeldNow, "queue"> {
+    const mayHaveMore = this.open.size < this.window.size
+    return { open: [...this.open.values()], idleSince: mayHaveMore ? this.movedAt : undefined }
+  }
+
+  millis(): number {
+    return Number(this.clock.monotonicTimeNanosUnsafe() / 1_000_000n)
+  }
+
+  private moved(): void {
+    if (this.movedAt !== undefined) this.movedAt = this.millis()
+    this.look()
   }
 
   spoil(): void {
@@ -408,12 +453,12 @@ class Held {
 }
 
 /** Warns once of a delivery that is open for so long that the broker may take it back. */
-const watchAge = Effect.fnUntraced(function* ({ since }: Held) {
+const watchAge = Effect.fnUntraced(function* (held: Held) {
   let warned = 0
   yield* Effect.gen(function* () {
-    const oldest = since.entries().next().value
+    const oldest = held.open.entries().next().value
     if (oldest === undefined || oldest[0] === warned) return
-    const age = Duration.nanos((yield* Clock.monotonicTimeNanos) - oldest[1])
+    const age = Duration.millis(held.millis() - oldest[1].since)
     if (Duration.isLessThan(age, nearLimit)) return
     warned = oldest[0]
     yield* tell("delivery-near-limit", { minutes: Math.round(Duration.toMinutes(age)) })

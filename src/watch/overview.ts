@@ -2,7 +2,7 @@ import { Clock, Context, Effect, Layer, MutableRef, Redacted, Schedule, Subscrip
 import packaged from "../../package.json" with { type: "json" }
 import { Dispatch, type Seen } from "../bridge/dispatch.ts"
 import { Pause } from "../bridge/pause.ts"
-import { type Done, Progress } from "../bridge/progress.ts"
+import { type Done, Tally } from "../bridge/tally.ts"
 import { Journal } from "../journal/journal.ts"
 import * as Limits from "../portal/limits.ts"
 import { backlog } from "../queue/backlog.ts"
@@ -14,6 +14,7 @@ import { Settings } from "../settings.ts"
 import { causeOf } from "./cause.ts"
 import { estimate, outlookOf } from "./estimate.ts"
 import { Tail } from "./log.ts"
+import { Progress } from "./progress.ts"
 import type { Point, Refusal, Status } from "./status.ts"
 
 /** Gathers what an operator sees. Costs nothing while nobody asks, but a look at the queues every few seconds. */
@@ -56,8 +57,9 @@ const open = Effect.gen(function* () {
   const parked = yield* Parked
   const journal = yield* Journal
   const pause = yield* Pause
-  const progress = yield* Progress
+  const tally = yield* Tally
   const tail = yield* Tail
+  const watch = yield* Progress
   const context = yield* Effect.context<Settings | Connection>()
   const since = yield* Clock.currentTimeMillis
   const depths = new Map<string, Depth>()
@@ -93,7 +95,7 @@ const open = Effect.gen(function* () {
   const status = Effect.gen(function* (): Effect.fn.Return<Status> {
     const at = yield* Clock.currentTimeMillis
     const seen = yield* dispatch.seen
-    const done = yield* progress.done
+    const done = yield* tally.done
     const taking = yield* intake.seen
     const held = yield* parked.held
     const history = yield* connection.history
@@ -179,6 +181,7 @@ const open = Effect.gen(function* () {
         state: state._tag,
         reason: "reason" in state ? state.reason : null
       },
+      stalls: SubscriptionRef.getUnsafe(watch.stalls),
       paused: SubscriptionRef.getUnsafe(pause.since) ?? null,
       backlog: { left, known: up && queues.every(({ ready }) => ready !== null), seconds: null },
       pace: {
@@ -202,7 +205,7 @@ const open = Effect.gen(function* () {
 
   return Overview.of({
     status,
-    history: Effect.map(progress.history, (points) => points.map(({ at, sum }) => ({ at, sum: sumOf(sum) }))),
+    history: Effect.map(tally.history, (points) => points.map(({ at, sum }) => ({ at, sum: sumOf(sum) }))),
     attend: Effect.map(now, (at) => void (attendedAt = at))
   })
 })

@@ -4,6 +4,7 @@ import { EventEmitter } from "node:events"
 import { join } from "node:path"
 import { bridge } from "../../src/bridge/bridge.ts"
 import { Dispatch, type Health, type Seen } from "../../src/bridge/dispatch.ts"
+import { Journeys } from "../../src/bridge/journeys.ts"
 import { Journal } from "../../src/journal/journal.ts"
 import { Portal } from "../../src/portal/client.ts"
 import { Connection, Dial, type Link } from "../../src/queue/connection.ts"
@@ -54,7 +55,7 @@ const queue = Layer.mergeAll(Intake.layer, Outlet.layer, Parked.layer).pipe(
   Layer.provideMerge(Topology.layer),
   Layer.provideMerge(Connection.layer)
 )
-const engine = Dispatch.layer.pipe(
+const engine = Layer.mergeAll(Dispatch.layer, Journeys.layer).pipe(
   Layer.provideMerge(queue),
   Layer.provideMerge(Layer.mergeAll(Portal.layer, Journal.layer)),
   Layer.provideMerge(Dial.layer)
