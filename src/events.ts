@@ -71,6 +71,16 @@ export const events = {
     "The journal's file is damaged: it was set aside and a new one begun; what it knew of earlier writes is lost"
   ],
   "request-rejected": ["Warn", "A request could not be sent and was answered with the reason"],
+  "rejected-not-kept": [
+    "Error",
+    "A request that was rejected or refused could not be kept in the queue of B24RMQ_REJECTED; it was answered all the same"
+  ],
+  "replay-started": ["Info", "Requests that were kept are moved back into their queue"],
+  "replay-stopped": [
+    "Warn",
+    "The replay of kept requests has stopped; remove the cause, then B24RMQ rejected replay --resume"
+  ],
+  "replay-finished": ["Info", "The replay of kept requests is finished"],
   "request-answered": ["Debug", "A request was answered"],
   stopping: ["Info", "Stopping: nothing new is started, calls in flight are finished"],
   "drain-cut": ["Warn", "The stop did not wait for all calls; their requests go back to the queue"],

@@ -5,6 +5,7 @@ import packaged from "../package.json" with { type: "json" }
 import unitText from "../packaging/b24rmq.service" with { type: "text" }
 import { bridge } from "./bridge/bridge.ts"
 import { Dispatch } from "./bridge/dispatch.ts"
+import { Replay } from "./bridge/replay.ts"
 import { tell } from "./events.ts"
 import { Journal } from "./journal/journal.ts"
 import { Portal } from "./portal/client.ts"
@@ -12,6 +13,7 @@ import { Connection, Dial } from "./queue/connection.ts"
 import { Intake } from "./queue/intake.ts"
 import { Outlet } from "./queue/outlet.ts"
 import { Parked } from "./queue/parked.ts"
+import { RejectedQueue } from "./queue/rejected.ts"
 import { Topology } from "./queue/topology.ts"
 import { describeSettings, environment, Settings } from "./settings.ts"
 import { announce } from "./watch/announce.ts"
@@ -19,13 +21,16 @@ import { check } from "./watch/check.ts"
 import { layerLog } from "./watch/log.ts"
 import { Systemd } from "./watch/systemd.ts"
 
-const queue = Layer.mergeAll(Intake.layer, Outlet.layer, Parked.layer).pipe(
+const queue = Layer.mergeAll(Intake.layer, Outlet.layer, Parked.layer, RejectedQueue.layer).pipe(
   Layer.provideMerge(Topology.layer),
   Layer.provideMerge(Connection.layer)
 )
 
 const engineWith = <E, R>(journal: Layer.Layer<Journal, E, R>) =>
-  Dispatch.layer.pipe(Layer.provideMerge(queue), Layer.provideMerge(Layer.mergeAll(Portal.layer, journal)))
+  Layer.mergeAll(Dispatch.layer, Replay.layer).pipe(
+    Layer.provideMerge(queue),
+    Layer.provideMerge(Layer.mergeAll(Portal.layer, journal))
+  )
 
 /** The daemon. */
 const run = Effect.gen(function* () {

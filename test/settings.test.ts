@@ -104,6 +104,18 @@ const cases: Readonly<Record<string, Case>> = {
     good: [["out", "out"]],
     wrong: ["q".repeat(256)]
   },
+  B24RMQ_REJECTED: {
+    get: (s) => s.rejected,
+    absent: undefined,
+    good: [
+      ["no", undefined],
+      ["yes", "bitrix24in.rejected"],
+      ["{AMPQIN}.rejected", "bitrix24in.rejected"],
+      ["kept.{AMPQIN}", "kept.bitrix24in"],
+      ["отклонённые", "отклонённые"]
+    ],
+    wrong: ["q".repeat(256), "{QUEUE}.rejected", "AMPQIN}.rejected"]
+  },
   B24RMQ_DECLARE: {
     get: (s) => s.declare,
     absent: true,

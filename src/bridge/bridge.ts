@@ -12,6 +12,7 @@ import { openAsking } from "./asking.ts"
 import { Dispatch } from "./dispatch.ts"
 import type { Place } from "./lines.ts"
 import { type Arrival, openParking } from "./parking.ts"
+import { Replay } from "./replay.ts"
 
 /** How long after a broker is back it may take until it has brought again what was lost. */
 const comesAgainWithin = "15 seconds"
@@ -26,6 +27,7 @@ export const bridge = Effect.gen(function* () {
   const outlet = yield* Outlet
   const journal = yield* Journal
   const dispatch = yield* Dispatch
+  const replay = yield* Replay
   const journeys = yield* FiberSet.make<void, never>()
   const start = yield* FiberSet.runtime(journeys)<never>()
   const parking = yield* openParking((delivery) => void start(total(delivery)))
@@ -45,11 +47,17 @@ export const bridge = Effect.gen(function* () {
       return
     }
     if (place !== undefined) dispatch.lines.leave(place)
-    if (!(yield* publish(delivery, answer, request.method))) return
+    if (!(yield* give(delivery, answer, request.method))) return
     yield* asking.confirmed(request, answer)
     delivery.ack()
     if (settings.logLevel === "debug") yield* answered(request, answer)
   })
+
+  /** Gives an answer, and keeps the request if an operator may mend it. False if its next delivery is answered instead. */
+  const give = (delivery: Delivery, answer: Answer, method: string | undefined) =>
+    Effect.tap(publish(delivery, answer, method), (published) =>
+      published ? replay.settled(delivery, answer) : Effect.void
+    )
 
   /** Publishes until the broker confirms; false if the delivery was lost before, for then its next one is answered. */
   const publish = (delivery: Delivery, answer: Answer, method: string | undefined): Effect.Effect<boolean> => {
@@ -72,7 +80,7 @@ export const bridge = Effect.gen(function* () {
 
   const reject = Effect.fnUntraced(function* (delivery: Delivery, rejected: Rejected) {
     yield* tell("request-rejected", { message_id: delivery.incoming.messageId, code: rejected.code })
-    if (yield* publish(delivery, rejection(rejected), undefined)) delivery.ack()
+    if (yield* give(delivery, rejection(rejected), undefined)) delivery.ack()
   })
 
   /** One delivery, from its arrival to its end. */
@@ -95,7 +103,7 @@ export const bridge = Effect.gen(function* () {
   const broken = Effect.fnUntraced(function* (delivery: Delivery, cause: Cause.Cause<never>) {
     if (Cause.hasInterruptsOnly(cause)) return
     yield* tell("broken", { message_id: delivery.incoming.messageId, cause: Cause.pretty(cause) })
-    if (yield* publish(delivery, brokenAnswer, undefined)) delivery.ack()
+    if (yield* give(delivery, brokenAnswer, undefined)) delivery.ack()
   })
 
   const wants = new Map<"portal" | "journal", Wanted>()
