@@ -43,76 +43,60 @@ const silence = "2 seconds"
 export const mostLent = 65_535
 
 /**
- * Looks at the messages of a queue from its head, at most `most` of them, and removes those that `visit` drops. All others
- * are open on a channel until the scope closes; then they are in the queue again, in their order and before what has come
- * since. That is so on classic and quorum queues of 3.10.8, 4.0.5 and 4.3.6 if one consumer brings them, which ends while
- * nothing is on its way to it, and its channel gives them back: basic.get mixes them up on quorum queues, and so does a
- * consumer that is cancelled before all has come; a nack moves them to the tail on 3.10.
+ * Has the first messages of a queue brought, `most` of them at most, each of them to `deliver`. They are open on a channel
+ * until the scope closes; those that are not acknowledged by then are in the queue again, in their order and before what has
+ * come since.
+ *
+ * That holds for classic and quorum queues of 3.10.8, 4.0.5 and 4.3.6, where quorum queues are particular. What several
+ * consumers bring comes back mixed up, and each basic.get is one. A nack moves messages to the tail on 3.10. What is on its
+ * way to a consumer that is cancelled comes back in another place. And a channel that is closed right after many
+ * acknowledgements forgets all but some thirty of them, unless a step waits for the queue before that, as cancelling does.
  */
-export const look = Effect.fnUntraced(function* (
+const borrow = Effect.fnUntraced(function* (
   link: Link,
   queue: string,
   most: number,
-  visit: (entry: Entry, raw: Raw) => Verdict
-): Effect.fn.Return<Looked, ChannelLost, Scope.Scope> {
+  deliver: (message: ConsumeMessage) => void
+) {
   const { messageCount } = yield* lookAt(link, queue)
   const { channel, lost, isLost } = yield* openChannel(link, ({ model }) => model.createConfirmChannel())
-  const publish = publisher(channel)
-  // What is confirmed while the channel closes is removed in time: it would be there twice.
-  yield* Effect.addFinalizer(() =>
-    Effect.tryPromise(async () => channel.waitForConfirms()).pipe(Effect.timeout(closeLimit), Effect.ignore)
-  )
   const wanted = Math.min(messageCount, most, mostLent)
-  const taken: Array<Taken> = []
-  const dropped: Array<ConsumeMessage> = []
-  let seen = 0
-  let left = messageCount
-  let isWorn = false
   const over = yield* Deferred.make<void>()
-
-  const remove = (message: ConsumeMessage) => {
-    left--
-    // The library throws where it closes a channel by itself, before it says so.
-    if (!isLost()) Result.try(() => channel.ack(message))
+  let came = 0
+  const take = (message: ConsumeMessage | null) => {
+    if (message === null) return void Deferred.doneUnsafe(over, Effect.void)
+    // For each that is acknowledged, one more comes: it is given back unseen.
+    if (++came <= wanted) deliver(message)
+    if (came === wanted) Deferred.doneUnsafe(over, Effect.void)
   }
-
-  const handOver = (message: ConsumeMessage, raw: Raw, entry: Entry): Taken => ({
-    entry,
-    raw,
-    move: (to, copy) =>
-      confirmed((done) =>
-        publish(to, raw.body, copy, (fault) => {
-          if (fault === undefined) remove(message)
-          done(fault)
-        })
-      )
-  })
-
-  const deliver = (message: ConsumeMessage) => {
-    seen++
-    const raw = rawOf(message)
-    isWorn ||= Number(raw.headers["x-delivery-count"] ?? 0) >= worn
-    const entry = entryOf(raw, nameOf(raw))
-    const verdict = visit(entry, raw)
-    if (verdict === "take") taken.push(handOver(message, raw, entry))
-    // Removed later: for each that is removed, one more would be on its way.
-    if (verdict === "drop") dropped.push({ ...message, content: Buffer.alloc(0) })
-    if (seen === wanted) Deferred.doneUnsafe(over, Effect.void)
-  }
-
-  if (wanted > 0) {
+  const consume = Effect.gen(function* () {
     yield* step("basic.qos", () => channel.prefetch(wanted))
-    const { consumerTag } = yield* step("basic.consume", () =>
-      channel.consume(queue, (message) =>
-        message === null ? void Deferred.doneUnsafe(over, Effect.void) : deliver(message)
-      )
-    )
-    yield* Effect.raceAllFirst([Deferred.await(over), lost, silent(() => seen)])
-    if (seen === wanted) yield* step("basic.cancel", () => channel.cancel(consumerTag))
-    dropped.forEach(remove)
+    const { consumerTag } = yield* step("basic.consume", () => channel.consume(queue, take))
+    yield* Effect.raceAllFirst([Deferred.await(over), lost, silent(() => came)])
+    return consumerTag
+  })
+  const tag = wanted > 0 ? yield* consume : undefined
+  return {
+    publish: publisher(channel),
+    ack: (message: ConsumeMessage, allUpTo = false) => {
+      // The library throws where it closes a channel by itself, before it says so.
+      if (!isLost()) Result.try(() => channel.ack(message, allUpTo))
+    },
+    confirms: Effect.tryPromise(async () => channel.waitForConfirms()),
+    /** Ends the consumer, once all has come that was to come after so many acknowledgements. */
+    cancel: (acknowledged: number) =>
+      tag === undefined
+        ? Effect.void
+        : waitUntil(() => came >= Math.min(messageCount, wanted + acknowledged)).pipe(
+            Effect.andThen(step("basic.cancel", () => channel.cancel(tag)))
+          ),
+    messageCount,
+    wanted
   }
-  return { taken, beyond: Math.max(0, messageCount - seen), left: () => left, worn: isWorn }
 })
+
+const waitUntil = (holds: () => boolean) =>
+  Effect.repeat(Effect.sync(holds), { until: (holds) => holds, schedule: Schedule.spaced("5 millis") })
 
 /** Returns when nothing has come for too long. */
 const silent = (count: () => number): Effect.Effect<void> => {
@@ -123,6 +107,60 @@ const silent = (count: () => number): Effect.Effect<void> => {
     return isSilent
   }).pipe(Effect.repeat({ until: (isSilent) => isSilent, schedule: Schedule.spaced(silence) }), Effect.asVoid)
 }
+
+/**
+ * Looks at the messages of a queue from its head, `most` of them at most, and removes those that `visit` drops. What was
+ * not removed when the scope closes keeps its place.
+ */
+export const look = Effect.fnUntraced(function* (
+  link: Link,
+  queue: string,
+  most: number,
+  visit: (entry: Entry, raw: Raw) => Verdict
+): Effect.fn.Return<Looked, ChannelLost, Scope.Scope> {
+  const taken: Array<readonly [ConsumeMessage, Entry, Raw]> = []
+  const dropped: Array<ConsumeMessage> = []
+  let removed = 0
+  let isWorn = false
+  const on = yield* borrow(link, queue, most, (message) => {
+    const raw = rawOf(message)
+    isWorn ||= Number(raw.headers["x-delivery-count"] ?? 0) >= worn
+    const entry = entryOf(raw, nameOf(raw))
+    const verdict = visit(entry, raw)
+    if (verdict === "take") taken.push([message, entry, raw])
+    if (verdict === "drop") dropped.push({ ...message, content: nothing })
+  })
+  const remove = (message: ConsumeMessage) => {
+    removed++
+    on.ack(message)
+  }
+  // What is confirmed only now is removed, too: it would be there twice.
+  const flush = on.confirms.pipe(
+    Effect.andThen(Effect.suspend(() => (removed > 0 ? on.cancel(removed) : Effect.void))),
+    Effect.timeout(closeLimit),
+    Effect.ignore
+  )
+  yield* Effect.addFinalizer(() => flush)
+  dropped.forEach(remove)
+  return {
+    taken: taken.map(([message, entry, raw]) => ({
+      entry,
+      raw,
+      move: (to, copy) =>
+        confirmed((done) =>
+          on.publish(to, raw.body, copy, (fault) => {
+            if (fault === undefined) remove(message)
+            done(fault)
+          })
+        )
+    })),
+    beyond: on.messageCount - on.wanted,
+    left: () => on.messageCount - removed,
+    worn: isWorn
+  }
+})
+
+const nothing = Buffer.alloc(0)
 
 /** A name for what somebody else has put there: the same each time. */
 const nameOf = ({ body, messageId }: Raw) =>
@@ -137,16 +175,27 @@ const chunk = 100
  */
 export const renew = Effect.fnUntraced(function* (link: Link, queue: string) {
   let left = (yield* lookAt(link, queue)).messageCount
-  while (left > 0) {
-    const renewed = yield* Effect.scoped(
-      Effect.gen(function* () {
-        const { taken } = yield* look(link, queue, Math.min(left, chunk), () => "take")
-        const again = ({ move, raw }: Taken) => move(queue, copyOf(raw.properties, {}))
-        yield* Effect.forEach(taken, again, { concurrency: "unbounded", discard: true })
-        return taken.length
-      })
-    )
-    if (renewed === 0) return
-    left -= renewed
+  while (left > 0) left -= Math.max(1, yield* Effect.scoped(renewSome(link, queue, Math.min(left, chunk))))
+})
+
+const renewSome = Effect.fnUntraced(function* (link: Link, queue: string, count: number) {
+  const messages: Array<ConsumeMessage> = []
+  const on = yield* borrow(link, queue, count, (message) => void messages.push(message))
+  // Before the copies come to it.
+  yield* on.cancel(0)
+  const copy = ({ content, properties }: ConsumeMessage) =>
+    confirmed((done) => on.publish(queue, content, copyOf(properties, {}), done))
+  const copied = yield* Effect.forEach(messages, (message) => Effect.result(copy(message)), {
+    concurrency: "unbounded"
+  })
+  const fault = copied.find(Result.isFailure)
+  const failed = fault === undefined ? messages.length : copied.indexOf(fault)
+  // In one step as far as that goes.
+  const last = messages[failed - 1]
+  if (last !== undefined) on.ack(last, true)
+  for (const [n, message] of messages.entries()) {
+    const copy = copied[n]
+    if (n > failed && copy !== undefined && Result.isSuccess(copy)) on.ack(message)
   }
+  return fault === undefined ? messages.length : yield* fault.failure
 })

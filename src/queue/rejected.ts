@@ -20,9 +20,10 @@ import { Connection, Dial, hangUp, type Link, type LinkFailed, linkOf, type Link
 import { type Entry, keptCopy, type Why } from "./entry.ts"
 import type { Delivery } from "./intake.ts"
 import { kept, until } from "./kept.ts"
-import { look, type Looked, renew, type Verdict } from "./look.ts"
+import { look, type Looked, renew, type Taken, type Verdict } from "./look.ts"
 import type { Raw } from "./raw.ts"
 import { lookAt, Topology } from "./topology.ts"
+import { remember } from "./walk.ts"
 
 /** The queue cannot be looked at now. What is in it stays as it is. */
 export class CannotLook extends Data.TaggedError("CannotLook")<{ readonly reason: string }> {
@@ -199,6 +200,23 @@ const open = Effect.fnUntraced(function* (queue: string) {
     return new CannotLook({ reason: isMissing ? `the queue ${queue} does not exist` : error.message })
   }
 
+  /**
+   * What was removed from here. The broker may bring it again all the same, for acknowledgements are not durable: it is
+   * not shown, and removed once more.
+   */
+  const removed = new Set<string>()
+
+  const removing = (visit: (entry: Entry, raw: Raw) => Verdict) => (entry: Entry, raw: Raw) => {
+    const verdict = removed.has(entry.id) ? "drop" : visit(entry, raw)
+    if (verdict === "drop") remember(removed, entry.id)
+    return verdict
+  }
+
+  const noting = (taken: Taken): Taken => ({
+    ...taken,
+    move: (...to) => Effect.tap(taken.move(...to), () => Effect.sync(() => remember(removed, taken.entry.id)))
+  })
+
   return RejectedQueue.of({
     queue,
     keep,
@@ -208,10 +226,13 @@ const open = Effect.fnUntraced(function* (queue: string) {
           if (isWorn) yield* renewed(link)
           const { left, result } = yield* Effect.scoped(
             Effect.gen(function* () {
-              const looked = yield* look(link, queue, most, visit)
+              const looked = yield* look(link, queue, most, removing(visit))
               isWorn ||= looked.worn
               // Its failures pass by what is made of those of the look.
-              return { left: looked.left, result: yield* Effect.result(use(looked)) }
+              return {
+                left: looked.left,
+                result: yield* Effect.result(use({ ...looked, taken: looked.taken.map(noting) }))
+              }
             })
           )
           yield* isBack(link, left())

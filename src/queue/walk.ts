@@ -68,7 +68,7 @@ export const nextTicket = (memory: Memory) => (memory.ticket = Math.max(memory.t
 /** Tickets that are remembered of each kind. A broker brings again what was acknowledged in its last seconds. */
 const remembered = 100_000
 
-export const remember = (set: Set<number>, ticket: number) => {
+export const remember = <A>(set: Set<A>, ticket: A) => {
   set.add(ticket)
   for (const oldest of set) {
     if (set.size <= remembered) break
