@@ -21,6 +21,7 @@ import { check } from "./watch/check.ts"
 import { commandsWith } from "./watch/commands.ts"
 import { openInterface } from "./watch/interface.ts"
 import { layerLog } from "./watch/log.ts"
+import { rejectedCommand } from "./watch/rejectedCommand.ts"
 import { Overview } from "./watch/overview.ts"
 import { Systemd } from "./watch/systemd.ts"
 
@@ -124,6 +125,7 @@ const command = Command.make("B24RMQ", {}, () => run).pipe(
     runCommand,
     checkCommand,
     ...commandsWith(webhookFlags),
+    rejectedCommand,
     demoCommand,
     portalCommand,
     unitCommand

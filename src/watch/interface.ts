@@ -8,6 +8,7 @@ import { tell } from "../events.ts"
 import { isWritable, nameFor } from "../journal/place.ts"
 import { type HttpAddress, isLoopback, Settings } from "../settings.ts"
 import { reading } from "./reading.ts"
+import { rejected } from "./rejected.ts"
 import { steering } from "./steering.ts"
 
 type Handler = (request: Request) => Promise<Response>
@@ -23,7 +24,7 @@ export const openInterface = Effect.gen(function* () {
   const settings = yield* Settings
   const { http, httpPassword } = settings
   const path = socketPath(settings)
-  const steered = yield* handlerOf(Layer.mergeAll(readable, steering))
+  const steered = yield* handlerOf(Layer.mergeAll(readable, steering, rejected))
   yield* untilOpen(listenOn(path, steered), (reason) => tell("socket-failed", { socket: path, reason })).pipe(
     Effect.andThen(tell("socket-open", { socket: path })),
     Effect.forkScoped
