@@ -499,6 +499,21 @@ effect("settings as text show no secret", () =>
   })
 )
 
+effect("what is kept has a queue of its own", () =>
+  Effect.gen(function* () {
+    for (const B24RMQ_REJECTED of ["bitrix24out", "bitrix24in", "second", "{AMPQIN}", "bitrix24in.parked"]) {
+      const [line, ...others] = yield* problems({ AMPQIN: "bitrix24in,second", B24RMQ_REJECTED })
+      expect(others).toEqual([])
+      expect(line).toStartWith(`B24RMQ_REJECTED: read "${B24RMQ_REJECTED}", which comes to "`)
+      expect(line).toEndWith("not one of AMPQIN, not AMPQOUT, not the queue of parked requests")
+    }
+    const long = { AMPQIN: "q".repeat(250), B24RMQ_REJECTED: "yes" }
+    expect(yield* problems(long)).toHaveLength(1)
+    const several = { AMPQIN: "first,second", B24RMQ_REJECTED: "yes" }
+    expect(yield* value(several, (s) => s.rejected)).toBe("first.rejected")
+  })
+)
+
 effect("AMQPURL is another name of AMPQURL, which goes first; small letters name a proxy", () =>
   Effect.gen(function* () {
     const url = (env: Environment) => value({ AMPQURL: undefined, ...env }, (s) => Redacted.value(s.ampqUrl))

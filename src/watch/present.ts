@@ -191,11 +191,10 @@ export const listedLines = ({ beyond, entries, matching, queue, total }: typeof 
     messageId ?? "-",
     number(bytes)
   ])
-  const shown =
-    entries.length < matching ? `the oldest ${number(entries.length)} of ${number(matching)}` : number(matching)
+  const some = entries.length < matching ? `the oldest ${number(entries.length)} of ` : ""
   return [
     ...(rows.length === 0 ? [] : table(["kept", "id", "code", "method", "credential", "message_id", "bytes"], rows)),
-    `${shown} of ${number(total)} in ${queue}${beyond > 0 ? `; ${number(beyond)} behind them were not looked at` : ""}`
+    `${some}${number(matching)} that match; ${number(total)} in ${queue}${beyond > 0 ? `, of which the last ${number(beyond)} were not looked at` : ""}`
   ]
 }
 

@@ -2,8 +2,8 @@ import { expect } from "bun:test"
 import { Effect } from "effect"
 import { openPortal } from "../../src/sandbox/portal/server.ts"
 import { live } from "../effect.ts"
-import { type Bridge, program, startBridge } from "../rig/bridge.ts"
-import { run } from "../rig/child.ts"
+import { type Bridge, startBridge } from "../rig/bridge.ts"
+import { command } from "../rig/command.ts"
 import { checkAnswers, collector, declareQueues, publishAll, requests } from "../rig/producer.ts"
 import { vhost } from "../rig/rabbit.ts"
 import { until } from "../rig/until.ts"
@@ -16,18 +16,12 @@ const queueOut = "bitrix24out"
 const queueRejected = `${queueIn}.rejected`
 const token = "secret0token"
 
-/** Runs `B24RMQ rejected ...` beside a bridge, and gives its exit code and what it says as JSON. */
-const commandFor = (bridge: Bridge, settings: Readonly<Record<string, string>>) =>
+/** `B24RMQ rejected ...` beside a bridge: its exit code, and what it says as JSON. */
+const commandOf = (bridge: Bridge) =>
   Effect.fnUntraced(function* (...args: ReadonlyArray<string>) {
-    const [command, ...before] = program()
-    const { code, err, out } = yield* run({
-      command,
-      args: [...before, "rejected", ...args],
-      env: { PATH: process.env["PATH"] ?? "", HOME: bridge.cwd, RUNTIME_DIRECTORY: bridge.cwd, ...settings },
-      cwd: bridge.cwd
-    })
-    const said: Readonly<Record<string, unknown>> = out.startsWith("{") ? JSON.parse(out) : {}
-    return { code, err, out, said }
+    const { code, out } = yield* command(bridge, ["rejected", ...args])
+    const said: Readonly<Record<string, unknown>> = JSON.parse(out)
+    return { code, said }
   })
 
 /** Adds a deal each, by turns with one of two webhooks. Each has a key of its own, by which the portal counts how often it ran. */
@@ -54,7 +48,7 @@ for (const type of full ? (["classic", "quorum"] as const) : (["classic"] as con
         for (const user of [1, 2]) portal.credential(`${user}/${token}`, "revoked")
         const settings = { AMPQURL: url, B24REST: portal.url, B24RMQ_REJECTED: "{AMPQIN}.rejected" }
         const bridge = yield* startBridge({ env: settings })
-        const rejected = commandFor(bridge, settings)
+        const rejected = commandOf(bridge)
         const answers = yield* collector(url, queueOut)
         const asked = deals(full ? 1_000 : 150)
         yield* publishAll(url, queueIn, asked)
@@ -117,3 +111,39 @@ for (const type of full ? (["classic", "quorum"] as const) : (["classic"] as con
     full ? 300_000 : 60_000
   )
 }
+
+live("what a killed bridge had moved without removing it is moved again, and runs once all the same", () =>
+  Effect.gen(function* () {
+    const { queueDepth, url } = yield* vhost
+    const portal = yield* openPortal({ latency: 20 })
+    yield* declareQueues(url, { in: queueIn, out: queueOut })
+    portal.credential("*", "revoked")
+    // What was sent and not answered when the bridge was killed is looked for after this limit.
+    const env = { AMPQURL: url, B24REST: portal.url, B24RMQ_REJECTED: "yes", B24RMQ_PORTAL_LIMIT: "1" }
+    const bridge = yield* startBridge({ env })
+    const answers = yield* collector(url, queueOut)
+    const asked = deals(120)
+    yield* publishAll(url, queueIn, asked)
+    yield* answers.has(asked.length)
+    portal.credential("*", "good")
+    yield* commandOf(bridge)("replay", "--detach", "--json", "--rate", "64")
+    yield* portal.until(({ count }) => count("crm.deal.add") >= 20)
+    yield* bridge.kill("SIGKILL")
+    yield* bridge.exited
+    const next = yield* startBridge({ env, cwd: bridge.cwd })
+    const { code, said } = yield* commandOf(next)("replay", "--json", "--rate", "64")
+    expect([code, said["state"], said["again"]]).toEqual([0, "finished", 0])
+    yield* until(
+      "everything is answered, and nothing kept",
+      Effect.gen(function* () {
+        const depths = yield* Effect.forEach([queueIn, `${queueIn}.rejected`], queueDepth)
+        return depths.every(({ ready, unacked }) => ready + unacked === 0)
+      })
+    )
+    const got = yield* answers.quietFor(200)
+    const done = [...got.values()].map((list) => list.some(({ outcome }) => outcome === "done"))
+    expect(done.filter((isDone) => isDone)).toHaveLength(asked.length)
+    expect(portal.doubles()).toEqual([])
+    expect(portal.count("crm.deal.add")).toBe(asked.length)
+  })
+)
