@@ -162,14 +162,14 @@ row("paused", () =>
 row("broker-blocked", () =>
   Effect.gen(function* () {
     // The broker blocks whoever publishes during the alarm: calls have to be under way.
-    shared.portal.latency({ call: 500 })
+    shared.portal.latency(500)
     yield* shared.send(50)
     yield* shared.portal.until(({ inFlight }) => inFlight > 0)
     yield* Effect.acquireRelease(shared.node.memoryAlarm(true), () => Effect.ignore(shared.node.memoryAlarm(false)))
     yield* shared.bridge.waitForLine("broker-blocked")
     yield* says(shared, "broker-blocked", /the broker takes no messages \(low on memory\): free memory or disk space/)
     yield* shared.node.memoryAlarm(false)
-    shared.portal.latency({})
+    shared.portal.latency(0)
     yield* until(
       "all is answered",
       Effect.map(shared.ask("/status", Report), ({ pace, backlog }) => pace.answers >= 50 && backlog.left === 0)

@@ -152,7 +152,7 @@ live("a socket that a killed process has left is taken over, and that of a livin
 
 live("set under load is applied within a second, and nothing is lost", () =>
   Effect.gen(function* () {
-    const { answers, broker, portal, settings } = yield* scene({ latency: { call: 100 } })
+    const { answers, broker, portal, settings } = yield* scene({ latency: 100 })
     const bridge = yield* startBridge({ env: { ...settings, B24RMQ_CONCURRENCY: "8", B24RMQ_PACK: "off" } })
     const socket = yield* socketOf(bridge)
     const sent = requests(600, () => ({ method: "crm.deal.list" }))
@@ -197,7 +197,7 @@ live("set under load is applied within a second, and nothing is lost", () =>
 
 live("a pause lets calls in flight end, takes nothing more, and survives a restart", () =>
   Effect.gen(function* () {
-    const { answers, broker, portal, settings } = yield* scene({ latency: { call: 300 } })
+    const { answers, broker, portal, settings } = yield* scene({ latency: 300 })
     const env = { ...settings, B24RMQ_CONCURRENCY: "4", B24RMQ_PACK: "off" }
     const bridge = yield* startBridge({ env })
     const socket = yield* socketOf(bridge)
