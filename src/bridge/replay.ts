@@ -140,7 +140,7 @@ const open = Effect.gen(function* () {
   const move = Effect.fnUntraced(function* (run: Run, { entry, move, raw }: Taken) {
     if (run.state !== "running") return
     const to = ampqIn.includes(entry.queue) ? entry.queue : ampqIn[0]
-    yield* move(to, replayedCopy(raw, `${run.id}.${entry.id}`)).pipe(
+    yield* move(to, replayedCopy(raw, `${run.id}.${entry.id}`, yield* Clock.currentTimeMillis)).pipe(
       Effect.tap(() =>
         Effect.sync(() => {
           if (!run.answered.has(entry.id)) run.open.add(entry.id)

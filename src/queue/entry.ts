@@ -65,9 +65,14 @@ const bare = ({ headers, properties }: Raw) => ({ ...properties, headers })
 /** A request as it is kept. The header of a replay stays: it tells where it has come back from. */
 export const keptCopy = (raw: Raw, note: Note) => copyOf(bare(raw), headersOf(note))
 
-/** A request that was kept, as it goes back to its queue. */
-export const replayedCopy = (raw: Raw, replay: string) =>
-  copyOf(bare(raw), { ...headersOf(undefined), [replayHeader]: replay })
+/**
+ * A request that was kept, as it goes back to its queue at this time, in milliseconds since 1970: whoever replays it wants it
+ * as of now, however old it is.
+ */
+export const replayedCopy = (raw: Raw, replay: string, at: number) => ({
+  ...copyOf(bare(raw), { ...headersOf(undefined), [replayHeader]: replay }),
+  timestamp: Math.floor(at / 1_000)
+})
 
 const textIn = ({ headers }: Raw, name: string): string | undefined => {
   const value = Object.hasOwn(headers, name) ? headers[name] : undefined

@@ -78,7 +78,7 @@ test("what is written on a kept request is read again, and gone when it goes bac
         messageId: "m1",
         bytes: 4
       })
-      const back = arrived(kept.body, replayedCopy(kept, "run.abc"))
+      const back = arrived(kept.body, replayedCopy(kept, "run.abc", 1_800_000_000_500))
       expect(back.headers).toEqual({ own: own.toWellFormed(), "x-b24rmq-replay": "run.abc" })
       expect(replayOf(back)).toBe("run.abc")
     })

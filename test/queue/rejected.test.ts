@@ -90,7 +90,9 @@ live("what is kept can be seen as it came, and goes back as it came", () =>
       return "take"
     }
     const moveBack = ({ taken }: Looked) =>
-      Effect.forEach(taken, ({ entry, move, raw }) => move(entry.queue, replayedCopy(raw, `run.${entry.id}`)))
+      Effect.forEach(taken, ({ entry, move, raw }) =>
+        move(entry.queue, replayedCopy(raw, `run.${entry.id}`, 1_800_000_000_500))
+      )
     yield* rejected.look(10, visit, moveBack)
     expect(shown).toEqual([
       {
@@ -114,7 +116,13 @@ live("what is kept can be seen as it came, and goes back as it came", () =>
     expect(others).toEqual([])
     expect(back?.content.toString()).toBe("not JSON")
     const { CC: _, ...kept } = headers
-    expect(back?.properties).toMatchObject({ messageId: "m1", correlationId: "c1", priority: 3, deliveryMode: 2 })
+    expect(back?.properties).toMatchObject({
+      messageId: "m1",
+      correlationId: "c1",
+      priority: 3,
+      deliveryMode: 2,
+      timestamp: 1_800_000_000
+    })
     expect(back?.properties.headers).toEqual({ ...kept, "x-b24rmq-replay": `run.${shown[0]?.id}` })
     expect([back?.properties.expiration, back?.properties.userId]).toEqual([undefined, undefined])
   })
@@ -136,7 +144,9 @@ for (const type of ["classic", "quorum"] as const) {
         // Of what was taken only a part is moved.
         const looked = yield* rejected.look(30, everyFourth, (looked) =>
           Effect.as(
-            Effect.forEach(looked.taken.slice(0, 3), ({ move, raw }) => move(queueIn, replayedCopy(raw, "r"))),
+            Effect.forEach(looked.taken.slice(0, 3), ({ move, raw }) =>
+              move(queueIn, replayedCopy(raw, "r", 1_800_000_000_500))
+            ),
             looked
           )
         )
@@ -165,7 +175,9 @@ for (const type of ["classic", "quorum"] as const) {
       const rejected = yield* start(url)
       let n = 0
       const moveAll = ({ taken }: Looked) =>
-        Effect.forEach(taken, ({ move, raw }) => move(queueIn, replayedCopy(raw, "r")), { concurrency: "unbounded" })
+        Effect.forEach(taken, ({ move, raw }) => move(queueIn, replayedCopy(raw, "r", 1_800_000_000_500)), {
+          concurrency: "unbounded"
+        })
       yield* rejected.look(500, () => (n++ % 2 === 0 ? "drop" : n % 4 === 0 ? "take" : "leave"), moveAll)
       // Another process, for this one would not show them again.
       const left = yield* ids(yield* start(url))
