@@ -2,7 +2,7 @@ import { Clock, Context, Data, Duration, Effect, FiberHandle, Latch, Layer } fro
 import { tell } from "../events.ts"
 import type { Answer } from "../message/answer.ts"
 import { errorIn, refusalOfWebhook } from "../portal/outcome.ts"
-import { type Entry, type Filter, fits, replayedCopy, replayOf, type Why } from "../queue/entry.ts"
+import { type Entry, type Filter, fits, isOurs, replayedCopy, replayOf, type Why } from "../queue/entry.ts"
 import type { Delivery } from "../queue/intake.ts"
 import { type Looked, mostLent, type Taken, type Verdict } from "../queue/look.ts"
 import { nothingKept, RejectedQueue } from "../queue/rejected.ts"
@@ -101,8 +101,12 @@ const open = Effect.gen(function* () {
     run.answered.add(entry)
     if (cameBack) run.again++
     run.pace = Pace.learn(run.pace, cameBack)
-    if (Pace.mustStop(run.pace)) stopFor(run, Pace.whyStopped(run.pace))
     news.openUnsafe()
+  }
+
+  const mayGoOn = (run: Run) => {
+    if (Pace.mustStop(run.pace)) stopFor(run, Pace.whyStopped(run.pace))
+    return run.state === "running"
   }
 
   const settled = Effect.fnUntraced(function* (delivery: Delivery, why: Why | undefined, name: string | undefined) {
@@ -111,9 +115,9 @@ const open = Effect.gen(function* () {
     if (name !== undefined && !delivery.isLost()) learn(name, why !== undefined)
   })
 
-  /** Waits until all that was moved is answered, or it is to stop. */
-  const outcomes = Effect.fnUntraced(function* (run: Run) {
-    while (run.open.size > 0 && run.state === "running") {
+  /** Waits until all that was moved is answered, or `goesOn` says no. */
+  const outcomes = Effect.fnUntraced(function* (run: Run, goesOn: () => boolean) {
+    while (goesOn() && run.open.size > 0) {
       news.closeUnsafe()
       yield* Effect.timeoutOrElse(news.await, {
         duration: silence,
@@ -129,7 +133,7 @@ const open = Effect.gen(function* () {
   const choose = (run: Run, count: number) => {
     let chosen = 0
     return (entry: Entry): Verdict => {
-      if (run.answered.has(entry.id)) return "drop"
+      if (run.answered.has(entry.id) && isOurs(entry)) return "drop"
       const isBack = entry.replay?.startsWith(`${run.id}.`)
       if (chosen === count || isBack || !fits(run.filter, entry)) return "leave"
       chosen++
@@ -138,7 +142,7 @@ const open = Effect.gen(function* () {
   }
 
   const move = Effect.fnUntraced(function* (run: Run, { entry, move, raw }: Taken) {
-    if (run.state !== "running") return
+    if (!mayGoOn(run)) return
     const to = ampqIn.includes(entry.queue) ? entry.queue : ampqIn[0]
     yield* move(to, replayedCopy(raw, `${run.id}.${entry.id}`, yield* Clock.currentTimeMillis)).pipe(
       Effect.tap(() =>
@@ -162,12 +166,15 @@ const open = Effect.gen(function* () {
   }
 
   const go = Effect.fnUntraced(function* (run: Run) {
-    yield* outcomes(run)
+    // What comes of those that were moved before says nothing of those that are moved from now on.
+    yield* outcomes(run, () => run.state === "running")
     run.pace = Pace.begin(run.first)
     while (run.state === "running") {
       const { again, pace } = run
-      const [took, { beyond, taken }] = yield* Effect.timed(Effect.tap(step(run), () => outcomes(run)))
-      if (run.state !== "running") return
+      const [took, { beyond, taken }] = yield* Effect.timed(
+        Effect.tap(step(run), () => outcomes(run, () => mayGoOn(run)))
+      )
+      if (!mayGoOn(run)) return
       const isDeepest = beyond === 0 || run.depth >= mostLent
       if (taken === 0 && isDeepest) {
         run.state = "finished"

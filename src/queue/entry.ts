@@ -1,3 +1,4 @@
+import { hash } from "node:crypto"
 import { namesIn } from "../message/request.ts"
 import { copyOf, type Raw } from "./raw.ts"
 
@@ -30,6 +31,9 @@ export interface Entry extends Omit<Note, "at"> {
   /** The replay that it has come back from. */
   readonly replay: string | undefined
 }
+
+/** Its id is its own: what somebody else has put there may be alike. */
+export const isOurs = ({ at }: Entry) => at !== undefined
 
 /** Which of those that are kept are meant; what is not given means all. */
 export interface Filter {
@@ -85,11 +89,15 @@ export const replayOf = (raw: Raw): string | undefined => textIn(raw, replayHead
 /** A portal's words may repeat what it was sent. */
 const withoutToken = (text: string, token: string | undefined) => (token ? text.replaceAll(token, "...") : text)
 
-/** Reads what is kept. `other`: the name of one that somebody else has put there. */
-export const entryOf = (raw: Raw, other: string): Entry => {
+/** A name for what somebody else has put there: the same each time, and the same for two that are alike. */
+const nameOf = ({ body, messageId }: Raw) =>
+  hash("sha256", Buffer.concat([Buffer.from(`${messageId} `), body])).slice(0, 10)
+
+/** Reads what is kept. */
+export const entryOf = (raw: Raw): Entry => {
   const at = Date.parse(textIn(raw, "x-b24rmq-rejected-at") ?? "")
   return {
-    id: textIn(raw, "x-b24rmq-rejected-id") ?? other,
+    id: textIn(raw, "x-b24rmq-rejected-id") ?? nameOf(raw),
     code: textIn(raw, "x-b24rmq-rejected-code") ?? "",
     text: withoutToken(textIn(raw, "x-b24rmq-rejected-reason") ?? "", textIn(raw, "token")),
     at: Number.isNaN(at) ? undefined : at,

@@ -1,6 +1,5 @@
 import type { ConsumeMessage } from "amqplib"
 import { Deferred, Effect, Result, Schedule, type Scope } from "effect"
-import { hash } from "node:crypto"
 import { type ChannelLost, openChannel, step } from "./channel.ts"
 import { confirmed, type NotTaken, publisher } from "./confirm.ts"
 import { closeLimit, type Link } from "./connection.ts"
@@ -82,7 +81,8 @@ const borrow = Effect.fnUntraced(function* (
       // The library throws where it closes a channel by itself, before it says so.
       if (!isLost()) Result.try(() => channel.ack(message, allUpTo))
     },
-    confirms: Effect.tryPromise(async () => channel.waitForConfirms()),
+    /** Waits until the broker has said of all that was published whether it takes it. */
+    confirms: Effect.ignore(Effect.tryPromise(async () => channel.waitForConfirms())),
     /** Ends the consumer, once all has come that was to come after so many acknowledgements. */
     cancel: (acknowledged: number) =>
       tag === undefined
@@ -125,7 +125,7 @@ export const look = Effect.fnUntraced(function* (
   const on = yield* borrow(link, queue, most, (message) => {
     const raw = rawOf(message)
     isWorn ||= Number(raw.headers["x-delivery-count"] ?? 0) >= worn
-    const entry = entryOf(raw, nameOf(raw))
+    const entry = entryOf(raw)
     const verdict = visit(entry, raw)
     if (verdict === "take") taken.push([message, entry, raw])
     if (verdict === "drop") dropped.push({ ...message, content: nothing })
@@ -161,10 +161,6 @@ export const look = Effect.fnUntraced(function* (
 })
 
 const nothing = Buffer.alloc(0)
-
-/** A name for what somebody else has put there: the same each time. */
-const nameOf = ({ body, messageId }: Raw) =>
-  hash("sha256", Buffer.concat([Buffer.from(`${messageId} `), body])).slice(0, 10)
 
 /** Messages that are published anew at a time. */
 const chunk = 100

@@ -17,7 +17,7 @@ import { Settings } from "../settings.ts"
 import { type ChannelLost, during, openChannel } from "./channel.ts"
 import { confirmed, NotTaken, publisher } from "./confirm.ts"
 import { Connection, Dial, hangUp, type Link, type LinkFailed, linkOf, type LinkLost } from "./connection.ts"
-import { type Entry, keptCopy, type Why } from "./entry.ts"
+import { type Entry, isOurs, keptCopy, type Why } from "./entry.ts"
 import type { Delivery } from "./intake.ts"
 import { kept, until } from "./kept.ts"
 import { look, type Looked, renew, type Taken, type Verdict } from "./look.ts"
@@ -77,7 +77,7 @@ type Way =
   | { readonly _tag: "Opening" }
   | {
       readonly _tag: "Open"
-      readonly publish: ReturnType<typeof publisher>
+      readonly send: ReturnType<typeof publisher>
       readonly gone: Deferred.Deferred<never, NotTaken>
     }
   | { readonly _tag: "Closed"; readonly reason: string }
@@ -105,7 +105,7 @@ const open = Effect.fnUntraced(function* (queue: string) {
     yield* topology.ensure(link, queue)
     const { channel, lost } = yield* openChannel(link, ({ model }) => model.createConfirmChannel())
     const gone = yield* Deferred.make<never, NotTaken>()
-    yield* Effect.acquireRelease(SubscriptionRef.set(way, { _tag: "Open", publish: publisher(channel), gone }), () =>
+    yield* Effect.acquireRelease(SubscriptionRef.set(way, { _tag: "Open", send: publisher(channel), gone }), () =>
       SubscriptionRef.set(way, opening)
     )
     failures = 0
@@ -145,7 +145,7 @@ const open = Effect.fnUntraced(function* (queue: string) {
 
   /** Waits for the way into the queue; why there is none, if there is none. */
   const ready = Effect.gen(function* () {
-    // Not for ever only where nothing holds the broker: under its alarm no acknowledgement would get through either.
+    // Under the broker's alarm no acknowledgement would get through either.
     yield* until(connection.blocked, (reason) => reason === undefined)
     const found = yield* Effect.timeoutOption(
       until(way, ({ _tag }) => _tag !== "Opening"),
@@ -158,8 +158,8 @@ const open = Effect.fnUntraced(function* (queue: string) {
 
   const publish = Effect.fnUntraced(function* ({ incoming, queue: from }: Delivery, why: Why) {
     const note = { ...why, id: yield* newId, at: yield* Clock.currentTimeMillis, queue: from }
-    const { gone, publish } = yield* ready
-    yield* confirmed((done) => publish(queue, incoming.body, keptCopy(incoming, note), done)).pipe(
+    const { gone, send } = yield* ready
+    yield* confirmed((done) => send(queue, incoming.body, keptCopy(incoming, note), done)).pipe(
       Effect.tapError((fault) => (fault.kind === "returned" ? Deferred.fail(gone, fault) : Effect.void))
     )
   })
@@ -206,15 +206,19 @@ const open = Effect.fnUntraced(function* (queue: string) {
    */
   const removed = new Set<string>()
 
+  const noteRemoved = (entry: Entry) => {
+    if (isOurs(entry)) remember(removed, entry.id)
+  }
+
   const removing = (visit: (entry: Entry, raw: Raw) => Verdict) => (entry: Entry, raw: Raw) => {
     const verdict = removed.has(entry.id) ? "drop" : visit(entry, raw)
-    if (verdict === "drop") remember(removed, entry.id)
+    if (verdict === "drop") noteRemoved(entry)
     return verdict
   }
 
   const noting = (taken: Taken): Taken => ({
     ...taken,
-    move: (...to) => Effect.tap(taken.move(...to), () => Effect.sync(() => remember(removed, taken.entry.id)))
+    move: (...to) => Effect.tap(taken.move(...to), () => Effect.sync(() => noteRemoved(taken.entry)))
   })
 
   return RejectedQueue.of({

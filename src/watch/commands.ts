@@ -91,9 +91,9 @@ const find = Command.make(
     const daemon = yield* openDaemon(socket)
     const found = yield* daemon.get(`/find/${encodeURIComponent(messageId)}`, Found)
     yield* json ? asJson(found) : Console.log(foundLines(found).join("\n"))
-    yield* endWith(found.waiting.length + found.entries.length === 0 ? 1 : 0)
+    yield* endWith(found.waiting.length + found.entries.length + found.kept.length === 0 ? 1 : 0)
   })
-).pipe(Command.withDescription("Say what became of the writes of a message_id"))
+).pipe(Command.withDescription("Say what became of the writes of a message_id, and what is kept of it"))
 
 /** `key=value` as parameters; a value that is JSON counts as such, and `a.b=1` goes into `a`. */
 export const parametersOf = (assignments: ReadonlyArray<string>): Record<string, unknown> | string => {

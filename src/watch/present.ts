@@ -148,8 +148,8 @@ export const statusLines = (report: Report): ReadonlyArray<string> => {
 }
 
 /** What became of a message, as lines. */
-export const foundLines = ({ messageId, waiting, entries }: typeof Found.Type): ReadonlyArray<string> => {
-  if (waiting.length + entries.length === 0) {
+export const foundLines = ({ messageId, waiting, kept, entries }: typeof Found.Type): ReadonlyArray<string> => {
+  if (waiting.length + entries.length + kept.length === 0) {
     return [
       `Nothing is known of ${messageId}. Only writes are kept, for B24RMQ_JOURNAL_KEEP after their answer was taken; what lies in the queue is not known yet.`
     ]
@@ -158,6 +158,10 @@ export const foundLines = ({ messageId, waiting, entries }: typeof Found.Type): 
     ...waiting.map(
       ({ method, credential, reason, since, until }) =>
         `${clock(since)}  ${method} (${credential}) has arrived and waits: ${reason}${until === null ? "" : `, until about ${clock(until)}`}`
+    ),
+    ...kept.map(
+      ({ at, code, id, method }) =>
+        `${at === null ? "                   " : clock(at)}  ${method ?? "a request"} was kept as ${id}: ${code}`
     ),
     ...entries.flatMap(({ method, credential, queue, firstSentAt, lastSentAt, departures, answer }) => {
       const what = `${method} (${credential})`

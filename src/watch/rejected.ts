@@ -21,7 +21,7 @@ export const Chosen = Schema.Struct({
 })
 
 /** One that is kept. `at`: when, in milliseconds since 1970; null where somebody else has put it there. */
-const Kept = Schema.Struct({
+export const Kept = Schema.Struct({
   id: Schema.String,
   at: Schema.NullOr(Schema.Number),
   code: Schema.String,
@@ -93,6 +93,17 @@ const keptOf = (entry: Entry): typeof Kept.Type => ({
   messageId: entry.messageId ?? null,
   correlationId: entry.correlationId ?? null,
   bytes: entry.bytes
+})
+
+/** Those of a message_id that are kept; none where nothing is kept, or the queue cannot be looked at. */
+export const keptUnder = Effect.fnUntraced(function* (rejected: RejectedQueue["Service"], messageId: string) {
+  const kept: Array<typeof Kept.Type> = []
+  const visit = (entry: Entry): Verdict => {
+    if (entry.messageId === messageId) kept.push(keptOf(entry))
+    return "leave"
+  }
+  yield* Effect.ignore(rejected.look(mostListed, visit, Effect.succeed))
+  return kept
 })
 
 const stateOf = ({ again, answered, moved, rate, reason, state }: Replayed): typeof ReplayState.Type => ({

@@ -7,12 +7,14 @@ import { tell } from "../events.ts"
 import { Journal } from "../journal/journal.ts"
 import type { Row } from "../journal/store.ts"
 import { readRequest } from "../message/request.ts"
+import { RejectedQueue } from "../queue/rejected.ts"
 import { isRead } from "../portal/methods.ts"
 import { change, Settings, settingsAsText } from "../settings.ts"
 import { reportOf } from "./cause.ts"
 import { Tail } from "./log.ts"
 import { Overview } from "./overview.ts"
 import { json } from "./reading.ts"
+import { Kept, keptUnder } from "./rejected.ts"
 
 /** What a command is told when it cannot be done; the reason is for a person. */
 const refusal = (error: string, status = 409) => json({ error }, status)
@@ -38,7 +40,7 @@ export const CallAnswer = Schema.Struct({
   body: Schema.String
 })
 
-/** What the journal knows of a message. Times are milliseconds since 1970. */
+/** What the journal and the queue of rejected requests know of a message. Times are milliseconds since 1970. */
 export const Found = Schema.Struct({
   messageId: Schema.String,
   waiting: Schema.Array(
@@ -50,6 +52,7 @@ export const Found = Schema.Struct({
       until: Schema.NullOr(Schema.Number)
     })
   ),
+  kept: Schema.Array(Kept),
   entries: Schema.Array(
     Schema.Struct({
       method: Schema.String,
@@ -104,6 +107,7 @@ export const steering = HttpRouter.use((router) =>
     const dispatch = yield* Dispatch
     const pause = yield* Pause
     const journal = yield* Journal
+    const rejected = yield* RejectedQueue
     const overview = yield* Overview
     const tail = yield* Tail
 
@@ -154,6 +158,7 @@ export const steering = HttpRouter.use((router) =>
             since: Math.round(at + since - seen.at),
             until: until === undefined ? null : Math.round(at + until - seen.at)
           })),
+          kept: yield* keptUnder(rejected, messageId),
           entries: rows.map(entryOf)
         } satisfies typeof Found.Type)
       }).pipe(Effect.catchTag("JournalFailed", ({ message }) => Effect.succeed(refusal(message, 503))))

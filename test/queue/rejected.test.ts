@@ -256,12 +256,16 @@ live("what somebody else has put there is shown, and can be told by a name that 
     const { url } = yield* vhost
     yield* declareQueues(url, { in: queue })
     const rejected = yield* start(url)
-    yield* putInto(url, queue, [{ content: Buffer.from("?"), options: { headers: { method: "../admin" } } }])
+    const alike = { content: Buffer.from("?"), options: { headers: { method: "../admin" } } }
+    yield* putInto(url, queue, [alike, alike, alike])
     const seen: Array<Entry> = []
     const visit = (entry: Entry): Verdict => (seen.push(entry), "leave")
-    yield* rejected.look(10, visit, nothing)
-    yield* rejected.look(10, visit, nothing)
+    yield* rejected.look(1, visit, nothing)
+    yield* rejected.look(1, visit, nothing)
     expect(seen[0]).toMatchObject({ code: "", queue: "", at: undefined, method: undefined })
     expect(seen[1]).toEqual(seen[0])
+    // Though all of them have one name, one is removed.
+    yield* rejected.look(1, () => "drop", nothing)
+    expect(yield* ids(rejected)).toHaveLength(2)
   })
 )

@@ -86,6 +86,12 @@ live("what is kept is listed, shown and dropped by its filters, and no token is 
     for (const { out, err } of [table, shown, asJson, address]) expect(out + err).not.toContain(canary)
     expect(bridge.output()).not.toContain(canary)
 
+    const found = yield* command(bridge, ["find", "revoked"])
+    expect([found.code, found.out]).toEqual([
+      0,
+      expect.stringMatching(/^\d{4}\S+ \S+ +crm\.deal\.add was kept as [a-z0-9]{10}: INVALID_CREDENTIALS\n/)
+    ])
+
     const all = yield* rejected("drop")
     expect([all.code, all.err]).toEqual([1, expect.stringContaining("say which by")])
     const some = yield* rejected("drop", "--code", "B24RMQ_BAD_JSON")
