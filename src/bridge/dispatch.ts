@@ -16,8 +16,9 @@ import {
 import { tell } from "../events.ts"
 import type { Request } from "../message/request.ts"
 import { Journal } from "../journal/journal.ts"
+import { packed, portalRequests, portalTime, recorder, refusals, retries, waited } from "../metrics.ts"
 import { mostCommands, pack, unpack } from "../portal/batch.ts"
-import { Portal } from "../portal/client.ts"
+import { type Call, Portal } from "../portal/client.ts"
 import * as Limits from "../portal/limits.ts"
 import { type FinalOutcome, judge, type Outcome, provesLife, Unknown } from "../portal/outcome.ts"
 import { keyOf } from "../portal/remedies.ts"
@@ -141,6 +142,7 @@ const open = Effect.gen(function* () {
   const progress = yield* Progress
   const pause = yield* Pause
   const clock = yield* Clock.Clock
+  const record = yield* recorder
   const start = yield* FiberSet.makeRuntime<never>()
   const health = yield* SubscriptionRef.make<Health>("well")
   const wakes = yield* Queue.sliding<void>(1)
@@ -150,6 +152,7 @@ const open = Effect.gen(function* () {
   const underWay = new Map<string, number>()
   let inFlight = 0
   const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
+  const seconds = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e9
   const live = () => MutableRef.get(settings.live)
   let limits = Limits.atStart(now(), live().rate, settings.b24Rest.hostname)
   const wake = () => void Queue.offerUnsafe(wakes, undefined)
@@ -158,7 +161,7 @@ const open = Effect.gen(function* () {
   let travelling = 0
   let applied = live().rate
   /** Calls that left while the rate was scarce, and the requests in them; the older ones count less. */
-  const packed = { calls: 0, requests: 0 }
+  const batched = { calls: 0, requests: 0 }
   let callTakes: number | undefined
   let healthSince = now()
   let awayReason: string | undefined
@@ -223,8 +226,8 @@ const open = Effect.gen(function* () {
       one.sentAt = clock.currentTimeMillisUnsafe()
     }
     if (room.size > 0 && Limits.linger(limits, leftAt) > 0) {
-      packed.calls = packed.calls * (1 - 1 / remembered) + 1
-      packed.requests = packed.requests * (1 - 1 / remembered) + members.length
+      batched.calls = batched.calls * (1 - 1 / remembered) + 1
+      batched.requests = batched.requests * (1 - 1 / remembered) + members.length
     }
     const dues = duesOf(limits, members)
     for (const [method, seconds] of dues) addUnderWay(method, seconds)
@@ -284,8 +287,31 @@ const open = Effect.gen(function* () {
   /** The third version recognises a write that comes again by its key. */
   const keyFor = ({ isRead, request }: Waiting) => (packs || isRead ? undefined : keyOf(request))
 
+  /** Calls the portal, and counts it. */
+  const send = (members: ReadonlyArray<Waiting>, call: Call) =>
+    Effect.suspend(() => {
+      const begun = seconds()
+      const kind = members.length === 1 ? "single" : "batch"
+      if (kind === "batch") record(packed, members.length)
+      for (const { attempts, since } of members) {
+        if (attempts === 1) record(waited, begun - since / 1_000)
+        else record(retries, 1)
+      }
+      return Effect.map(portal.call(call), (outcome) => {
+        record(portalTime[kind], seconds() - begun)
+        record(portalRequests[kind][resultOf(outcome)], 1)
+        countRefusal(outcome)
+        return outcome
+      })
+    })
+
+  const countRefusal = (outcome: Outcome) => {
+    if (outcome._tag === "Limited") record(refusals[outcome.scope === "portal" ? "rate" : "operating_time"], 1)
+    else if ("alarm" in outcome && outcome.alarm !== undefined) record(refusals[outcome.alarm], 1)
+  }
+
   const alone = (one: Waiting) =>
-    Effect.flatMap(portal.call({ ...one.request, key: keyFor(one) }), (outcome) =>
+    Effect.flatMap(send([one], { ...one.request, key: keyFor(one) }), (outcome) =>
       Effect.andThen(learn(one.method, one.request.credential, outcome), settle(one, outcome, false))
     )
 
@@ -294,7 +320,7 @@ const open = Effect.gen(function* () {
     const [first] = members
     if (first === undefined) return
     const body = pack(members.map((one) => commandFor(one) ?? ""))
-    const outcome = yield* portal.call({ ...first.request, method: "batch", body })
+    const outcome = yield* send(members, { ...first.request, method: "batch", body })
     yield* learn(batchOf(first), first.request.credential, outcome)
     const answers = outcome._tag === "Done" ? unpack(outcome.body, members.length) : undefined
     for (const [n, one] of members.entries()) {
@@ -333,6 +359,7 @@ const open = Effect.gen(function* () {
 
   const settlePacked = Effect.fnUntraced(function* (one: Waiting, outcome: Outcome) {
     limits = Limits.learnMember(limits, now(), one.method, batchOf(one), outcome)
+    countRefusal(outcome)
     if (outcome._tag === "Limited") yield* alarm("method-closed", one.method, "OPERATION_TIME_LIMIT")
     // A refusal without any text may be the packing's own fault: a read asks again alone.
     if (outcome._tag === "Refused" && one.isRead && outcome.code === "" && isMute(outcome.body))
@@ -412,7 +439,9 @@ const open = Effect.gen(function* () {
     while (limits.health !== "well" || !Limits.steady(limits)) {
       limits = Limits.left(limits, now())
       const wasAway = limits.health === "away"
-      const lives = provesLife(yield* portal.probe)
+      const seen = yield* portal.probe
+      record(portalRequests.probe[resultOf(seen)], 1)
+      const lives = provesLife(seen)
       limits = Limits.probed(limits, lives)
       if (lives) {
         for (const one of room.everyone) if (one.undecided !== undefined) yield* count(one, one.undecided)
@@ -488,7 +517,7 @@ const open = Effect.gen(function* () {
     const together = some.filter((one) => turn.mayBePacked(one)).length
     const calls = some.length - together + together / mostCommands
     const prior = some.length === 0 ? 1 : some.length / calls
-    return (packed.requests + prior * expected) / (packed.calls + expected)
+    return (batched.requests + prior * expected) / (batched.calls + expected)
   }
 
   const find = (messageId: string): Whereabouts => {
@@ -580,6 +609,8 @@ const open = Effect.gen(function* () {
 const methodOf = ({ credential, method }: Request) => `${credential} ${method.toLowerCase()}`
 
 const methodIn = (method: string) => method.slice(method.indexOf(" ") + 1)
+/** The word for what a call came to. */
+const resultOf = ({ _tag }: Outcome) => _tag.toLowerCase() as Lowercase<Outcome["_tag"]>
 
 /** An error that says nothing at all. */
 const isMute = (body: Uint8Array) =>

@@ -16,6 +16,7 @@ import { Socket } from "node:net"
 import { unescape } from "node:querystring"
 import { rootCertificates } from "node:tls"
 import { tell } from "../events.ts"
+import { connects, recorder } from "../metrics.ts"
 import { Settings } from "../settings.ts"
 import { kept, until } from "./kept.ts"
 
@@ -184,6 +185,7 @@ export class Connection extends Context.Service<
     Connection,
     Effect.gen(function* () {
       const { dial } = yield* Dial
+      const record = yield* recorder
       const current = yield* SubscriptionRef.make<Link | undefined>(undefined)
       const blocked = yield* SubscriptionRef.make<string | undefined>(undefined)
       const history: Array<LinkChange> = []
@@ -206,6 +208,7 @@ export class Connection extends Context.Service<
             )
             yield* well
             yield* note("up", undefined)
+            record(connects, 1)
             yield* tell("link-up")
             told = ""
             return yield* link.lost

@@ -5,11 +5,11 @@ import { Pause } from "../bridge/pause.ts"
 import { type Done, Progress } from "../bridge/progress.ts"
 import { Journal } from "../journal/journal.ts"
 import * as Limits from "../portal/limits.ts"
+import { backlog } from "../queue/backlog.ts"
 import { Connection } from "../queue/connection.ts"
 import { Intake } from "../queue/intake.ts"
 import { Outlet } from "../queue/outlet.ts"
 import { Parked } from "../queue/parked.ts"
-import { lookAt } from "../queue/topology.ts"
 import { Settings } from "../settings.ts"
 import { causeOf } from "./cause.ts"
 import { estimate, outlookOf } from "./estimate.ts"
@@ -58,6 +58,7 @@ const open = Effect.gen(function* () {
   const pause = yield* Pause
   const progress = yield* Progress
   const tail = yield* Tail
+  const context = yield* Effect.context<Settings | Connection>()
   const since = yield* Clock.currentTimeMillis
   const depths = new Map<string, Depth>()
   let attendedAt = -Infinity
@@ -66,26 +67,20 @@ const open = Effect.gen(function* () {
   const now = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos / 1_000_000n))
 
   const askDepths = Effect.gen(function* () {
-    const link = SubscriptionRef.getUnsafe(connection.link)
-    if (link === undefined) return depths.clear()
+    if (SubscriptionRef.getUnsafe(connection.link) === undefined) return depths.clear()
     const at = yield* now
     const isKnown = settings.ampqIn.every((queue) => depths.has(queue))
     if (at - askedAt < (at - attendedAt < attention || !isKnown ? often : seldom)) return
     askedAt = at
-    for (const queue of [...settings.ampqIn, settings.ampqOut]) {
-      yield* Effect.match(lookAt(link, queue), {
-        onFailure: () => void depths.delete(queue),
-        onSuccess: ({ messageCount }) => void depths.set(queue, { ready: messageCount, taken: takenFrom(queue) })
-      })
+    const seen = yield* Effect.provide(backlog, context)
+    const { queues } = yield* intake.seen
+    const taken = new Map(queues.map((one) => [one.queue, one.taken]))
+    for (const { queue, messages } of seen) {
+      if (messages === undefined) depths.delete(queue)
+      else depths.set(queue, { ready: messages, taken: taken.get(queue) ?? 0 })
     }
   })
-  let taken = new Map<string, number>()
-  const takenFrom = (queue: string) => taken.get(queue) ?? 0
-  const countTaken = Effect.map(intake.seen, ({ queues }) => {
-    taken = new Map(queues.map(({ queue, taken }) => [queue, taken]))
-  })
-
-  yield* Effect.andThen(countTaken, askDepths).pipe(Effect.repeat(Schedule.spaced("250 millis")), Effect.forkScoped)
+  yield* askDepths.pipe(Effect.repeat(Schedule.spaced("250 millis")), Effect.forkScoped)
 
   /** How many messages lie in a queue now: those that came since it was looked at are not known, those that were taken are. */
   const readyIn = (queue: string, takenNow: number) => {

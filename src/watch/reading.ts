@@ -2,6 +2,7 @@ import { Clock, Effect, Schedule, Stream } from "effect"
 import { HttpRouter, HttpServerResponse } from "effect/http"
 import packaged from "../../package.json" with { type: "json" }
 import { readyOf, type Report, reportOf } from "./cause.ts"
+import { prometheus } from "./metrics.ts"
 import { Overview } from "./overview.ts"
 
 /** Those who may follow the events at once: a page is one, and a forgotten one is one, too. */
@@ -18,6 +19,7 @@ export const json = (body: unknown, status = 200) =>
 export const reading = HttpRouter.use((router) =>
   Effect.gen(function* () {
     const overview = yield* Overview
+    const metrics = Effect.provide(prometheus, yield* Effect.context<Effect.Services<typeof prometheus>>())
     let listeners = 0
     let last: { readonly at: number; readonly text: string; readonly report: Report } | undefined
 
@@ -39,6 +41,13 @@ export const reading = HttpRouter.use((router) =>
       "GET",
       "/history",
       Effect.map(overview.history, (points) => json(points))
+    )
+    yield* router.add(
+      "GET",
+      "/metrics",
+      Effect.map(metrics, (text) =>
+        HttpServerResponse.text(text, { contentType: "text/plain; version=0.0.4; charset=utf-8" })
+      )
     )
     yield* router.add("GET", "/health", Effect.succeed(json({ alive: true, version: packaged.version })))
     yield* router.add(

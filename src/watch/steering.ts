@@ -12,6 +12,7 @@ import { isRead } from "../portal/methods.ts"
 import { change, Settings, settingsAsText } from "../settings.ts"
 import { reportOf } from "./cause.ts"
 import { Tail } from "./log.ts"
+import { prometheus } from "./metrics.ts"
 import { Overview } from "./overview.ts"
 import { json } from "./reading.ts"
 import { Kept, keptUnder } from "./rejected.ts"
@@ -110,6 +111,7 @@ export const steering = HttpRouter.use((router) =>
     const rejected = yield* RejectedQueue
     const overview = yield* Overview
     const tail = yield* Tail
+    const metrics = Effect.provide(prometheus, yield* Effect.context<Effect.Services<typeof prometheus>>())
 
     const badBody = () => Effect.succeed(refusal("the request is not as this version of the program sends it", 400))
 
@@ -213,6 +215,7 @@ export const steering = HttpRouter.use((router) =>
             .join("\n"),
           "status.json": JSON.stringify(reportOf(yield* overview.status), undefined, 2),
           "history.json": JSON.stringify(yield* overview.history),
+          "metrics.txt": yield* metrics,
           "log.txt": lines.join("\n"),
           "versions.json": JSON.stringify(
             {
