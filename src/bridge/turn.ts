@@ -115,7 +115,8 @@ export class Turn {
           : []
       )
       const alone = total === 1 && inFlight + departures.length === 0 && patience <= unfelt
-      const first = rest.find((one) => alone || !this.waitsForCompany(one, patience, rest.length + fellows.length))
+      const together = patience > 0 ? [...rest, ...fellows].filter((one) => this.mayBePacked(one)).length : 0
+      const first = rest.find((one) => alone || !this.waitsForCompany(one, patience, together))
       if (first === undefined) {
         gathering.add(name)
         continue
@@ -228,7 +229,7 @@ export class Turn {
     return members
   }
 
-  /** Whether one of `together` that may go had better wait for more of them than leave. */
+  /** Whether it had better wait for others than leave: `together` could share a call now. */
   private waitsForCompany(one: Waiting, patience: number, together: number): boolean {
     if (patience === 0 || !this.mayBePacked(one)) return false
     if (together < mostCommands && one.since + patience > this.scene.at) {
