@@ -62,9 +62,7 @@ export const brokerOnClock = () => {
     const intake = Effect.gen(function* () {
       const deliveries = yield* Queue.unbounded<Delivery>()
       const take = () => {
-        while (!killed && open.size < window) {
-          const incoming = waiting.shift()
-          if (incoming === undefined) return
+        for (const incoming of waiting.splice(0, killed ? 0 : window - open.size)) {
           open.add(incoming)
           Queue.offerUnsafe(deliveries, deliver(incoming, take))
         }
@@ -134,7 +132,8 @@ export const brokerOnClock = () => {
       walk: Effect.fnUntraced(function* (visit, wanted = () => true) {
         const walked = { joined: 0, kept: 0, dropped: 0, whole: true }
         const shown = new Set<number>()
-        for (const one of [...resting]) {
+        const before = [...resting]
+        for (const one of before) {
           if (walked.kept % 20 === 0) yield* Effect.sleep(way)
           if (isClosed()) return yield* new WalkCut({ reason: "its channel is closed" })
           if (joined.has(one)) continue
