@@ -1,7 +1,7 @@
 import type { MessageProperties } from "amqplib"
 import { Effect, Layer, Queue, Stream, SubscriptionRef } from "effect"
-import { type Delivery, Intake } from "../../src/queue/intake.ts"
-import { NotConfirmed, Outlet } from "../../src/queue/outlet.ts"
+import { type Delivery, Intake, type Wanted } from "../../src/queue/intake.ts"
+import { NotConfirmed, type Outgoing, Outlet } from "../../src/queue/outlet.ts"
 import { isParked, NotParked, Parked, type State, WalkCut } from "../../src/queue/parked.ts"
 import type { Raw } from "../../src/queue/raw.ts"
 import type { Note, ParkedDelivery } from "../../src/queue/walk.ts"
@@ -61,33 +61,37 @@ export const brokerOnClock = () => {
 
     const intake = Effect.gen(function* () {
       const deliveries = yield* Queue.unbounded<Delivery>()
+      let wanted: Wanted = "holding"
       const take = () => {
-        for (const incoming of waiting.splice(0, killed ? 0 : window - open.size)) {
+        const free = killed || wanted !== "taking" ? 0 : window - open.size
+        for (const incoming of waiting.splice(0, free)) {
           open.add(incoming)
           Queue.offerUnsafe(deliveries, deliver(incoming, take))
         }
       }
       arrived = take
-      take()
-      return Intake.of({
+      return {
         deliveries: Stream.fromQueue(deliveries),
-        want: () => Effect.void,
+        want: (now: Wanted) =>
+          Effect.sync(() => {
+            // Nothing was taken yet where this bridge is asked to return it.
+            wanted = now
+            take()
+          }),
         consuming: yield* SubscriptionRef.make(true),
         losses: yield* SubscriptionRef.make(0)
-      })
+      }
     })
 
-    const outlet = Effect.map(SubscriptionRef.make<string | undefined>(undefined), (closed) =>
-      Outlet.of({
-        closed,
-        publish: Effect.fnUntraced(function* ({ messageId = "" }, wanted) {
-          if (!wanted()) return yield* new NotConfirmed({ reason: "nobody wants it" })
-          yield* Effect.sleep(way)
-          if (!killed) answers.push(messageId)
-          yield* Effect.sleep(way)
-        })
+    const outlet = Effect.map(SubscriptionRef.make<string | undefined>(undefined), (closed) => ({
+      closed,
+      publish: Effect.fnUntraced(function* ({ messageId = "" }: Outgoing, wanted: () => boolean) {
+        if (!wanted()) return yield* new NotConfirmed({ reason: "nobody wants it" })
+        yield* Effect.sleep(way)
+        if (!killed) answers.push(messageId)
+        yield* Effect.sleep(way)
       })
-    )
+    }))
 
     const lend = (one: Resting): ParkedDelivery => {
       const channel = SubscriptionRef.getUnsafe(losses)
@@ -118,6 +122,7 @@ export const brokerOnClock = () => {
     const parking = Parked.of({
       state,
       losses,
+      want: () => Effect.void,
       held: Effect.sync(() => resting.size - joined.size),
       ticket: Effect.sync(() => ++ticket),
       park: Effect.fnUntraced(function* (delivery, note) {
@@ -158,7 +163,11 @@ export const brokerOnClock = () => {
     })
 
     return {
-      layer: Layer.mergeAll(Layer.effect(Intake, intake), Layer.effect(Outlet, outlet), Layer.succeed(Parked, parking)),
+      layer: Layer.mergeAll(
+        Layer.unwrap(Effect.map(intake, (service) => Layer.mock(Intake, service))),
+        Layer.unwrap(Effect.map(outlet, (service) => Layer.mock(Outlet, service))),
+        Layer.succeed(Parked, parking)
+      ),
       /** The channel of those that have joined is lost, and they rest again; soon there is another one. */
       loseParked: Effect.gen(function* () {
         joined.clear()

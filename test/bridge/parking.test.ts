@@ -5,6 +5,7 @@ import { TestClock } from "effect/testing"
 import fc from "fast-check"
 import { bridge } from "../../src/bridge/bridge.ts"
 import { Dispatch } from "../../src/bridge/dispatch.ts"
+import { Journeys } from "../../src/bridge/journeys.ts"
 import { Journal } from "../../src/journal/journal.ts"
 import { Settings } from "../../src/settings.ts"
 import { brokerOnClock } from "./broker-on-clock.ts"
@@ -66,7 +67,7 @@ const play = ({ asked, window, limit, bucket, losses, kills }: Plan) =>
       const session = broker.session(window)
       const scope = yield* Scope.make()
       const services = Dispatch.layer.pipe(
-        Layer.provideMerge(Layer.mergeAll(session.layer, portal.layer, Journal.layerMemory)),
+        Layer.provideMerge(Layer.mergeAll(session.layer, portal.layer, Journal.layerMemory, Journeys.layer)),
         Layer.provideMerge(settings)
       )
       const context = yield* Layer.buildWithScope(services, scope)
@@ -168,7 +169,7 @@ test("parked requests come back once, in their order, and in time", async () => 
       const disturbed = Math.max(0, ...plan.losses) / 1_000
       expect(end / 1_000).toBeLessThanOrEqual(disturbed + 1.1 * leastTime(plan) + (1.5 * plan.bucket) / 100)
     }),
-    { numRuns: 20, endOnFailure: true }
+    { numRuns: 12, endOnFailure: true }
   )
   expect(parkings).toBeGreaterThan(100)
 })
@@ -186,7 +187,7 @@ test("a bridge that is killed loses none and changes no order, and what it had n
       const twice = [executed, answers.map(Number)].flatMap((those) => those.filter((one, n) => those.indexOf(one) < n))
       expect(twice.filter((which) => !inHand.has(String(which)))).toEqual([])
     }),
-    { numRuns: 20, endOnFailure: true }
+    { numRuns: 12, endOnFailure: true }
   )
   expect(parkings).toBeGreaterThan(100)
 })

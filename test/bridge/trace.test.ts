@@ -86,7 +86,7 @@ test("no trace of arrivals makes more leave than the bucket takes, and none leav
       expect(executed.toSorted((one, other) => one - other)).toEqual([...trace.asked.keys()])
       expect(calls.flatMap(({ members }) => members).length).toBe(executed.length)
     }),
-    { numRuns: 60 }
+    { numRuns: 40 }
   ))
 
 const backlog = askedTimes(
@@ -118,7 +118,7 @@ test("a backlog takes no more calls than it must, and hardly more time", () =>
       const byRate = Math.max(0, fewest - depth) / rate + 1 + 1 / rate
       expect(lastOf(calls.map(({ at }) => at))).toBeLessThanOrEqual(byRate + workOf(trace, calls) + 0.5)
     }),
-    { numRuns: 15, endOnFailure: true }
+    { numRuns: 10, endOnFailure: true }
   ))
 
 /** The most of these moments within a second. */

@@ -88,12 +88,7 @@ export const follow = (trace: Trace, watcher: Watcher) =>
       }
     })
 
-    const outlet = Layer.effect(
-      Outlet,
-      Effect.map(SubscriptionRef.make<string | undefined>(undefined), (closed) =>
-        Outlet.of({ closed, publish: () => Effect.void })
-      )
-    )
+    const outlet = Layer.mock(Outlet, { closed: yield* SubscriptionRef.make<string | undefined>(undefined) })
     const settings = {
       live: MutableRef.make<Live>(trace),
       rate: trace.rate,
