@@ -6,7 +6,7 @@ interface Told {
   readonly depth: number
 }
 
-/** Looks on, and finds those who wait though nothing holds them. A rate of undefined is none. */
+/** Looks on, and finds those who wait though nothing holds them. Who is excused may have reasons that are not looked at. */
 export class Onlooker implements Watcher {
   readonly idle: Array<string> = []
   readonly scattered: Array<string> = []
@@ -82,6 +82,12 @@ export class Onlooker implements Watcher {
     return plain && (pack === "all" || (pack === "reads" && isRead))
   }
 
+  /** It could leave now with others of this user, as far as is known here. */
+  private mayShare(which: number, user: string) {
+    const one = this.of(which)
+    return one.user === user && this.mayBePacked(which) && !this.isExcused(one)
+  }
+
   /** Calls for which the rate has room: a second's worth of the depth is left free, for it may fall in steps. */
   private room(at: number) {
     if (this.told === undefined) return Infinity
@@ -119,7 +125,7 @@ export class Onlooker implements Watcher {
       if (this.isExcused(this.of(which))) continue
       const since = this.since.get(which) ?? 0
       const { user } = this.of(which)
-      const company = ready.filter((other) => this.of(other).user === user && this.mayBePacked(other)).length
+      const company = ready.filter((other) => this.mayShare(other, user)).length
       const mayGather = this.mayBePacked(which) && company < mostCommands && moment < since + patience && !isAlone
       if (!mayGather)
         this.idle.push(

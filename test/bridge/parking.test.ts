@@ -60,7 +60,7 @@ const play = ({ asked, window, limit, bucket, losses, kills }: Plan) =>
       B24RMQ_RATE: "off",
       B24RMQ_DRAIN: "0"
     }).pipe(Layer.provide(NodeServices.layer))
-    /** What a bridge that was killed had in hand. */
+    /** What a bridge that was killed had in hand, or was the only one to know that it was executed. */
     const inHand = new Set<string>()
 
     const life = Effect.gen(function* () {
@@ -75,7 +75,8 @@ const play = ({ asked, window, limit, bucket, losses, kills }: Plan) =>
       return {
         loseParked: session.loseParked,
         kill: Effect.suspend(() => {
-          for (const id of session.kill()) inHand.add(id)
+          const unanswered = portal.record.executed.map(String).filter((id) => !broker.answers.includes(id))
+          for (const id of [...session.kill(), ...unanswered]) inHand.add(id)
           return Scope.close(scope, Exit.void)
         })
       }
