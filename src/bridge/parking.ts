@@ -11,12 +11,15 @@ import { Dispatch } from "./dispatch.ts"
 import type { Stage } from "./journeys.ts"
 import type { Place } from "./lines.ts"
 import { lineOf } from "./order.ts"
+import { Pause } from "./pause.ts"
 
 /** A request that has arrived, what it came with, and its place in its line. */
 export interface Arrival {
   readonly request: Request
   readonly delivery: Delivery
   readonly place: Place | undefined
+  /** When it came, in milliseconds of the monotonic clock. */
+  readonly since: number
   /** It has come to another stage of its journey. */
   readonly at: (stage: Stage) => void
 }
@@ -38,6 +41,7 @@ export const openParking = Effect.fnUntraced(function* (start: (delivery: Parked
   const { maxRequest, ownReads, prefetch } = yield* Settings
   const dispatch = yield* Dispatch
   const parked = yield* Parked
+  const paused = yield* Pause
   const clock = yield* Clock.Clock
   const record = yield* Metrics.recorder
   const { lines } = dispatch
@@ -168,6 +172,7 @@ export const openParking = Effect.fnUntraced(function* (start: (delivery: Parked
     }
     yield* until(parked.state, (state) => state === "open")
     yield* until(dispatch.health, (health) => health === "well")
+    yield* until(paused.since, (since) => since === undefined)
     next = now() + longestRest
     const isNeeded = !SubscriptionRef.getUnsafe(learned) || (yield* parked.held) > 0
     if (isNeeded && !recalled) yield* Effect.catch(walk, () => Effect.sync(() => fetchAt(now() + afterFailure)))

@@ -53,6 +53,27 @@ export interface HeldNow {
  */
 export type Wanted = "taking" | "holding" | "returning"
 
+/** Why a queue cannot be consumed. */
+export interface IntakeTrouble {
+  readonly event: "channel-lost" | "queue-missing" | "consumer-cancelled"
+  readonly reason: string
+}
+
+/** What an operator may see of the way in. */
+export interface IntakeSeen {
+  readonly queues: ReadonlyArray<{
+    readonly queue: string
+    readonly consuming: boolean
+    readonly trouble: IntakeTrouble | undefined
+    /** How many deliveries have come from it so far. */
+    readonly taken: number
+  }>
+  /** Deliveries that are not acknowledged. */
+  readonly open: number
+  /** When the oldest of them came, in milliseconds of the monotonic clock. */
+  readonly oldest: number | undefined
+}
+
 /** The broker cancelled the consumer: the queue was deleted, or moved to another node. */
 class ConsumerCancelled extends Data.TaggedError("ConsumerCancelled")<{}> {}
 
@@ -67,6 +88,8 @@ export class Intake extends Context.Service<
     readonly consuming: SubscriptionRef.SubscriptionRef<boolean>
     /** How many deliveries were lost with their channel or given back so far: whoever waits for one looks again. */
     readonly losses: SubscriptionRef.SubscriptionRef<number>
+    readonly wanted: SubscriptionRef.SubscriptionRef<Wanted>
+    readonly seen: Effect.Effect<IntakeSeen>
     /** What is open now, for each queue that has a channel. */
     readonly held: Effect.Effect<ReadonlyArray<HeldNow>>
     /** Gives back all that is open, and consumes on new channels. */
@@ -100,12 +123,16 @@ const open = Effect.gen(function* () {
   const restarts = yield* SubscriptionRef.make(0)
   const channels = new Map<string, Held>()
   const consumed = new Set<string>()
+  const troubles = new Map<string, IntakeTrouble>()
+  const taken = new Map<string, number>()
   const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
 
   const consumes = (queue: string, on: boolean) =>
     Effect.suspend(() => {
-      if (on) consumed.add(queue)
-      else consumed.delete(queue)
+      if (on) {
+        consumed.add(queue)
+        troubles.delete(queue)
+      } else consumed.delete(queue)
       return SubscriptionRef.set(consuming, consumed.size === ampqIn.length)
     })
 
@@ -113,8 +140,9 @@ const open = Effect.gen(function* () {
   const from = (queue: string) => {
     // The same trouble again and again is one event, until all was well in between.
     let told = ""
-    const tellOnce = (event: "channel-lost" | "queue-missing" | "consumer-cancelled", reason: string) =>
+    const tellOnce = (event: IntakeTrouble["event"], reason: string) =>
       Effect.suspend(() => {
+        troubles.set(queue, { event, reason })
         const again = told === reason
         told = reason
         return again ? Effect.void : tell(event, { queue, reason })
@@ -251,11 +279,13 @@ const open = Effect.gen(function* () {
         lostAt = now()
         return SubscriptionRef.update(losses, (count) => count + 1)
       })
-      const deliver = (message: ConsumeMessage) =>
+      const deliver = (message: ConsumeMessage) => {
+        taken.set(queue, (taken.get(queue) ?? 0) + 1)
         Queue.offerUnsafe(
           buffer,
           held.take(message, queue, () => closing || isLost())
         )
+      }
       yield* well
       yield* Effect.raceAllFirst([
         lost,
@@ -304,7 +334,24 @@ const open = Effect.gen(function* () {
     consuming,
     losses,
     held: Effect.sync(() => Array.from(channels, ([queue, held]) => ({ queue, ...held.now }))),
-    restart: SubscriptionRef.update(restarts, (count) => count + 1)
+    restart: SubscriptionRef.update(restarts, (count) => count + 1),
+    wanted,
+    seen: Effect.sync(() => {
+      let open = 0
+      let oldest: number | undefined
+      for (const held of channels.values()) {
+        open += held.open.size
+        const [first] = held.open.values()
+        if (first !== undefined) oldest = Math.min(oldest ?? Infinity, first.since)
+      }
+      const queues = ampqIn.map((queue) => ({
+        queue,
+        consuming: consumed.has(queue),
+        trouble: troubles.get(queue),
+        taken: taken.get(queue) ?? 0
+      }))
+      return { queues, open, oldest }
+    })
   })
 })
 
