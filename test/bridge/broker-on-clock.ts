@@ -61,9 +61,9 @@ export const brokerOnClock = () => {
 
     const intake = Effect.gen(function* () {
       const deliveries = yield* Queue.unbounded<Delivery>()
-      let wanted: Wanted = "holding"
+      const wanted = yield* SubscriptionRef.make<Wanted>("holding")
       const take = () => {
-        const free = killed || wanted !== "taking" ? 0 : window - open.size
+        const free = killed || SubscriptionRef.getUnsafe(wanted) !== "taking" ? 0 : window - open.size
         for (const incoming of waiting.splice(0, free)) {
           open.add(incoming)
           Queue.offerUnsafe(deliveries, deliver(incoming, take))
@@ -72,12 +72,9 @@ export const brokerOnClock = () => {
       arrived = take
       return {
         deliveries: Stream.fromQueue(deliveries),
-        want: (now: Wanted) =>
-          Effect.sync(() => {
-            // Nothing was taken yet where this bridge is asked to return it.
-            wanted = now
-            take()
-          }),
+        wanted,
+        // Nothing was taken yet where a bridge wants to return it.
+        want: (now: Wanted) => Effect.andThen(SubscriptionRef.set(wanted, now), Effect.sync(take)),
         consuming: yield* SubscriptionRef.make(true),
         losses: yield* SubscriptionRef.make(0)
       }

@@ -644,7 +644,7 @@ effect("what has to go alone does not wait for the company that others before it
   onStage(
     (stage) =>
       Effect.gen(function* () {
-        MutableRef.set(stage.live, { concurrency: 4, pack: "reads" })
+        MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 4, pack: "reads" }))
         yield* Effect.forEach([asker(), write(), write()], (one) => Effect.forkChild(stage.dispatch.ask(one)))
         expect([(yield* stage.next).method, (yield* stage.next).method]).toEqual(["crm.deal.add", "crm.deal.add"])
         yield* TestClock.adjust("39 millis")
@@ -661,7 +661,7 @@ effect("a batch is filled past those that have to go alone", () =>
   onStage(
     (stage) =>
       Effect.gen(function* () {
-        MutableRef.set(stage.live, { concurrency: 1, pack: "reads" })
+        MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "reads" }))
         yield* SubscriptionRef.set(stage.outlet, "not yet")
         const asked = times(60).map((n) => (n % 6 === 5 ? write() : asker()))
         yield* Effect.forEach(asked, (one) => Effect.forkChild(stage.dispatch.ask(one)))
@@ -677,7 +677,7 @@ effect("who has waited long enough for company takes along those of another queu
   onStage(
     (stage) =>
       Effect.gen(function* () {
-        MutableRef.set(stage.live, { concurrency: 4, pack: "reads" })
+        MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 4, pack: "reads" }))
         stage.dispatch.lines.join("a", "earlier")
         // The queue that is looked at first has nobody at first who may go.
         yield* Effect.forkChild(inLine(stage, "a", { queue: "one" }))

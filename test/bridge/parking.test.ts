@@ -7,6 +7,7 @@ import { bridge } from "../../src/bridge/bridge.ts"
 import { Dispatch } from "../../src/bridge/dispatch.ts"
 import { Journeys } from "../../src/bridge/journeys.ts"
 import { Journal } from "../../src/journal/journal.ts"
+import { Replay } from "../../src/bridge/replay.ts"
 import { Settings } from "../../src/settings.ts"
 import { brokerOnClock } from "./broker-on-clock.ts"
 import { parametersOf, portalOnClock } from "./portal-on-clock.ts"
@@ -34,6 +35,8 @@ const costs = new Map([
   ["crm.item.list", 300]
 ])
 const takes = (method: string) => costs.get(method) ?? 0
+
+const nothingKept = Layer.mock(Replay, { settled: () => Effect.void })
 
 const horizon = 2 * 3_600_000
 
@@ -67,7 +70,9 @@ const play = ({ asked, window, limit, bucket, losses, kills }: Plan) =>
       const session = broker.session(window)
       const scope = yield* Scope.make()
       const services = Dispatch.layer.pipe(
-        Layer.provideMerge(Layer.mergeAll(session.layer, portal.layer, Journal.layerMemory, Journeys.layer)),
+        Layer.provideMerge(
+          Layer.mergeAll(session.layer, portal.layer, Journal.layerMemory, Journeys.layer, nothingKept)
+        ),
         Layer.provideMerge(settings)
       )
       const context = yield* Layer.buildWithScope(services, scope)

@@ -3,7 +3,7 @@ import { TestClock } from "effect/testing"
 import { Dispatch } from "../../src/bridge/dispatch.ts"
 import { Journal } from "../../src/journal/journal.ts"
 import { Outlet } from "../../src/queue/outlet.ts"
-import { type Live, type Rate, Settings } from "../../src/settings.ts"
+import { type Live, Settings } from "../../src/settings.ts"
 import { type Manner, parametersOf, portalOnClock } from "./portal-on-clock.ts"
 
 /** One request of a trace. */
@@ -20,9 +20,8 @@ export interface Asked {
 }
 
 /** Who asks, what the bridge is told, and how the portal is. */
-export interface Trace extends Live, Pick<Manner, "limits" | "phase" | "takes" | "way"> {
+export interface Trace extends Omit<Live, "logLevel">, Pick<Manner, "limits" | "phase" | "takes" | "way"> {
   readonly asked: ReadonlyArray<Asked>
-  readonly rate: Rate
 }
 
 /** Told of all that happens, before anything follows from it. Requests are known by their numbers. */
@@ -90,8 +89,7 @@ export const follow = (trace: Trace, watcher: Watcher) =>
 
     const outlet = Layer.mock(Outlet, { closed: yield* SubscriptionRef.make<string | undefined>(undefined) })
     const settings = {
-      live: MutableRef.make<Live>(trace),
-      rate: trace.rate,
+      live: MutableRef.make<Live>({ ...trace, logLevel: "info" }),
       b24Rest: new URL("https://box.example/rest/"),
       portalLimit: Duration.seconds(60)
     } as unknown as Settings["Service"]
