@@ -640,6 +640,59 @@ effect("queues are served in turn, and the places that one leaves in a batch are
   )
 )
 
+effect("what has to go alone does not wait for the company that others before it wait for", () =>
+  onStage(
+    (stage) =>
+      Effect.gen(function* () {
+        MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 4, pack: "reads" }))
+        yield* Effect.forEach([asker(), write(), write()], (one) => Effect.forkChild(stage.dispatch.ask(one)))
+        expect([(yield* stage.next).method, (yield* stage.next).method]).toEqual(["crm.deal.add", "crm.deal.add"])
+        yield* TestClock.adjust("39 millis")
+        expect(stage.calls()).toBe(2)
+        // There is room for 46 of 50, and it waits for the rest of the half second in which the next call may go.
+        yield* TestClock.adjust("1 millis")
+        expect((yield* stage.next).method).toBe("crm.deal.list")
+      }),
+    { rate: 2, depth: 50 }
+  )
+)
+
+effect("a batch is filled past those that have to go alone", () =>
+  onStage(
+    (stage) =>
+      Effect.gen(function* () {
+        MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "reads" }))
+        yield* SubscriptionRef.set(stage.outlet, "not yet")
+        const asked = times(60).map((n) => (n % 6 === 5 ? write() : asker()))
+        yield* Effect.forEach(asked, (one) => Effect.forkChild(stage.dispatch.ask(one)))
+        yield* TestClock.adjust("1 seconds")
+        yield* SubscriptionRef.set(stage.outlet, undefined)
+        expect((yield* stage.next).commands.length).toBe(50)
+      }),
+    { rate: 2, depth: 50 }
+  )
+)
+
+effect("who has waited long enough for company takes along those of another queue who have not", () =>
+  onStage(
+    (stage) =>
+      Effect.gen(function* () {
+        MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 4, pack: "reads" }))
+        stage.dispatch.lines.join("a", "earlier")
+        // The queue that is looked at first has nobody at first who may go.
+        yield* Effect.forkChild(inLine(stage, "a", { queue: "one" }))
+        yield* Effect.forkChild(stage.dispatch.ask(asker({ queue: "two" })))
+        yield* TestClock.adjust("150 millis")
+        yield* Effect.forkChild(stage.dispatch.ask(asker({ queue: "one" })))
+        yield* TestClock.adjust("49 millis")
+        expect(stage.calls()).toBe(0)
+        yield* TestClock.adjust("1 millis")
+        expect((yield* stage.next).commands.length).toBe(2)
+      }),
+    { rate: 1, depth: 5 }
+  )
+)
+
 effect("a lost batch makes its reads travel in smaller ones", () =>
   onStage((stage) =>
     Effect.gen(function* () {
