@@ -9,7 +9,7 @@ import { Overview } from "./overview.ts"
 const mostListeners = 16
 
 /** How long a report is good for, in milliseconds: all who follow get the same. */
-const fresh = 500
+const fresh = 250
 
 /** A response that is not to be kept by anybody. */
 export const json = (body: unknown, status = 200) =>
