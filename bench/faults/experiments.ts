@@ -82,7 +82,7 @@ export const experiments: Readonly<Record<string, Experiment>> = {
   },
   late: {
     about:
-      "The first of two updates of one entity is not answered, and lands 1.5 s after it was sent. The second has to be final. `own`: a method of which nothing is known. `killed`: the bridge is, in between.",
+      "The first of two updates of one entity is not answered, and lands a second after it was sent. The second has to be final. `own`: a method of which nothing is known. `killed`: the bridge is, in between.",
     atOnce: 5,
     runs: (rounds, seed) => lates.map((run) => one(landedLate(run, rounds, seed)))
   },
