@@ -45,7 +45,7 @@ Inside, \`B24RMQ_PORTAL_LIMIT\` is 2 s in place of 60: doubts are resolved that 
 | late | Writes that landed after a newer one of the same entity: the older value is final, or was for a while. | 0 |
 | wrong | Answers that are not what the portal did, or two answers to one request that contradict each other. | 0 |
 | unknown | Requests that were answered \`unknown\`. Only those are allowed of which nothing can tell: no handle, no key, not converging. | |
-| had run | Of the unknown ones, how many had been executed. Without doubt they can be neither 0 nor all. | |
+| had run | Of the unknown ones, how many had been executed. | |
 | resolved | Requests that were in doubt, and answered with what was found out. | |
 | repeats | Executions of a method that converges (\`update\`, \`delete\`) beyond the first. They change nothing. | |
 | twice | Requests whose answer came more than once. Delivery is at least once. | |
