@@ -5,6 +5,7 @@ import packaged from "../package.json" with { type: "json" }
 import unitText from "../packaging/b24rmq.service" with { type: "text" }
 import { bridge } from "./bridge/bridge.ts"
 import { Dispatch } from "./bridge/dispatch.ts"
+import { Journeys } from "./bridge/journeys.ts"
 import { tell } from "./events.ts"
 import { Journal } from "./journal/journal.ts"
 import { Portal } from "./portal/client.ts"
@@ -17,6 +18,7 @@ import { describeSettings, environment, Settings } from "./settings.ts"
 import { announce } from "./watch/announce.ts"
 import { check } from "./watch/check.ts"
 import { layerLog } from "./watch/log.ts"
+import { Progress } from "./watch/progress.ts"
 import { Systemd } from "./watch/systemd.ts"
 
 const queue = Layer.mergeAll(Intake.layer, Outlet.layer, Parked.layer).pipe(
@@ -25,15 +27,19 @@ const queue = Layer.mergeAll(Intake.layer, Outlet.layer, Parked.layer).pipe(
 )
 
 const engineWith = <E, R>(journal: Layer.Layer<Journal, E, R>) =>
-  Dispatch.layer.pipe(Layer.provideMerge(queue), Layer.provideMerge(Layer.mergeAll(Portal.layer, journal)))
+  Layer.mergeAll(Dispatch.layer, Journeys.layer).pipe(
+    Layer.provideMerge(queue),
+    Layer.provideMerge(Layer.mergeAll(Portal.layer, journal))
+  )
 
 /** The daemon. */
 const run = Effect.gen(function* () {
   yield* tell("starting", { version: packaged.version })
-  yield* Effect.raceFirst(bridge, announce)
+  const progress = yield* Progress
+  yield* Effect.raceAllFirst([bridge, announce, progress.run])
 }).pipe(
   Effect.scoped,
-  Effect.provide(Layer.mergeAll(engineWith(Journal.layer), Systemd.layer)),
+  Effect.provide(Progress.layer.pipe(Layer.provideMerge(Layer.mergeAll(engineWith(Journal.layer), Systemd.layer)))),
   Effect.ensuring(tell("stopped")),
   Effect.provide(Layer.mergeAll(layerLog, Dial.layer)),
   Effect.provide(Settings.layer)

@@ -4,6 +4,7 @@ import { Journal } from "../journal/journal.ts"
 import type { Sent } from "../journal/store.ts"
 import { type Answer, ownError } from "../message/answer.ts"
 import type { Request } from "../message/request.ts"
+import { doubts, doubtsEnded, recorder, replays } from "../metrics.ts"
 import { isRead } from "../portal/methods.ts"
 import type { FinalOutcome } from "../portal/outcome.ts"
 import { remedyFor } from "../portal/remedies.ts"
@@ -38,6 +39,7 @@ export const openAsking = Effect.fnUntraced(function* (
   const { b24Rest, doubt: ownRemedies, ownReads, portalLimit, stamp } = settings
   const journal = yield* Journal
   const dispatch = yield* Dispatch
+  const record = yield* recorder
   const third = b24Rest.pathname.endsWith("/api/")
   /** The places of requests that are being asked, by their identity. */
   const places = new Map<string, Place>()
@@ -51,11 +53,13 @@ export const openAsking = Effect.fnUntraced(function* (
   const isReading = (request: Request) => isRead(request.method, ownReads)
 
   const answerTo = Effect.fnUntraced(function* (arrival: Arrival): Effect.fn.Return<Ending> {
-    const { request, delivery, place } = arrival
+    const { request, delivery, place, at } = arrival
     while (!delivery.isLost()) {
+      at("journal")
       const known = yield* journal.recall(request, isReading(request))
       switch (known._tag) {
         case "Answered":
+          record(replays, 1)
           return known.confirmed ? { ...known.answer, replayed: true } : known.answer
         case "InDoubt":
           return yield* findOut(arrival, inherited(request, known.sent))
@@ -63,6 +67,7 @@ export const openAsking = Effect.fnUntraced(function* (
           // A twin that came later must not wait for us: it does where a broker that was killed brings again what was parked.
           const twin = places.get(request.id)
           if (twin !== undefined && place !== undefined) dispatch.lines.advance(twin, place)
+          at("twin")
           const answer = yield* known.answer
           if (answer !== undefined) return answer
           break
@@ -82,9 +87,10 @@ export const openAsking = Effect.fnUntraced(function* (
   })
 
   const ask = Effect.fnUntraced(function* (arrival: Arrival): Effect.fn.Return<Ending | "overtaken"> {
-    const { delivery, place } = arrival
+    const { delivery, place, at } = arrival
     const request = stamp ? stamped(arrival.request) : arrival.request
     if (place !== undefined) places.set(request.id, place)
+    at("waiting")
     const reply = yield* dispatch.ask({
       request,
       isRead: isReading(request),
@@ -95,6 +101,7 @@ export const openAsking = Effect.fnUntraced(function* (
       isLost: delivery.isLost
     })
     places.delete(request.id)
+    at("journal")
     if (reply._tag !== "Sent") {
       yield* journal.release(request)
       if (reply._tag === "Closed") return reply
@@ -109,9 +116,11 @@ export const openAsking = Effect.fnUntraced(function* (
   })
 
   /** Finds out what became of a write that was sent and not answered. What follows it in its line waits for that. */
-  const findOut = Effect.fnUntraced(function* ({ delivery, place }: Arrival, doubt: Doubt) {
+  const findOut = Effect.fnUntraced(function* ({ delivery, place, at }: Arrival, doubt: Doubt) {
     const { request } = doubt
     const about = { message_id: request.messageId, method: request.method, user: request.user }
+    at("doubt")
+    record(doubts, 1)
     yield* tell("outcome-in-doubt", about)
     const asker = { queue: delivery.queue, place, mayRest: () => false, crowds: () => false, isLost: () => false }
     const means = {
@@ -125,10 +134,12 @@ export const openAsking = Effect.fnUntraced(function* (
     const waits = mayLand && outlivesUs(request)
     const found = waits && !(yield* ended(doubt, means)) ? undefined : yield* resolve(doubt, means)
     const answer = found ?? (mayComeAgain(doubt) ? undefined : told(doubt, " The bridge was stopped meanwhile."))
+    record(doubtsEnded[answer === undefined ? "returned" : (answer.resolved ?? "unknown")], 1)
     if (answer === undefined) {
       yield* journal.release(request)
       return undefined
     }
+    at("journal")
     yield* journal.settle(request, answer)
     if (answer.outcome !== "unknown") yield* tell("outcome-found", about)
     else {

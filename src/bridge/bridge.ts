@@ -3,6 +3,7 @@ import { tell } from "../events.ts"
 import { Journal } from "../journal/journal.ts"
 import { type Answer, envelope, ownError, rejection, tooLarge } from "../message/answer.ts"
 import { type Rejected, readRequest, type Request } from "../message/request.ts"
+import { answers, recorder, taken } from "../metrics.ts"
 import { type Delivery, Intake, type Wanted } from "../queue/intake.ts"
 import { until } from "../queue/kept.ts"
 import { Outlet } from "../queue/outlet.ts"
@@ -10,6 +11,7 @@ import { publishAgain } from "../schedules.ts"
 import { Settings } from "../settings.ts"
 import { openAsking } from "./asking.ts"
 import { Dispatch } from "./dispatch.ts"
+import { Journeys, type Stage } from "./journeys.ts"
 import type { Place } from "./lines.ts"
 import { type Arrival, openParking } from "./parking.ts"
 
@@ -26,8 +28,10 @@ export const bridge = Effect.gen(function* () {
   const outlet = yield* Outlet
   const journal = yield* Journal
   const dispatch = yield* Dispatch
-  const journeys = yield* FiberSet.make<void, never>()
-  const start = yield* FiberSet.runtime(journeys)<never>()
+  const record = yield* recorder
+  const journeys = yield* Journeys
+  const fibers = yield* FiberSet.make<void, never>()
+  const start = yield* FiberSet.runtime(fibers)<never>()
   const parking = yield* openParking((delivery) => void start(total(delivery)))
   const stopping = yield* Latch.make()
   const pause = (duration: Duration.Input) =>
@@ -36,16 +40,19 @@ export const bridge = Effect.gen(function* () {
 
   /** One request, from the queue to the queue. */
   const journey = Effect.fnUntraced(function* (arrival: Arrival): Effect.fn.Return<void> {
-    const { request, delivery, place } = arrival
+    const { request, delivery, place, at } = arrival
     const answer = yield* asking.answerTo(arrival)
     // Without an answer it is given back: not acknowledged, it returns to the queue with its channel, in its order.
     if (answer === undefined) return
     if ("_tag" in answer) {
+      at("parking")
       if (!(yield* parking.rest(arrival, answer.until))) yield* journey(arrival)
       return
     }
     if (place !== undefined) dispatch.lines.leave(place)
+    at("answer")
     if (!(yield* publish(delivery, answer, request.method))) return
+    at("journal")
     yield* asking.confirmed(request, answer)
     delivery.ack()
     if (settings.logLevel === "debug") yield* answered(request, answer)
@@ -58,7 +65,10 @@ export const bridge = Effect.gen(function* () {
       .publish({ ...envelope(answer, incoming, method), body: answer.body }, () => !isLost())
       .pipe(
         Effect.retry({ schedule: publishAgain, while: (error) => error._tag === "NotConfirmed" && !isLost() }),
-        Effect.as(true),
+        Effect.map(() => {
+          record(answers[answer.outcome], 1)
+          return true
+        }),
         Effect.catchTags({
           NotConfirmed: () => Effect.succeed(false),
           TooLargeForBroker: () =>
@@ -77,17 +87,31 @@ export const bridge = Effect.gen(function* () {
 
   /** One delivery, from its arrival to its end. */
   const total = (delivery: Delivery) => {
+    const way = journeys.begin(delivery)
+    const at = (stage: Stage) => journeys.at(way, stage)
     let place: Place | undefined
     return Effect.suspend(() => {
       const read = readRequest(delivery.incoming, settings.maxRequest)
-      if (Result.isFailure(read)) return reject(delivery, read.failure)
+      if (Result.isFailure(read)) {
+        at("answer")
+        return reject(delivery, read.failure)
+      }
       const request = read.success
+      way.request = request
       // Nothing that waits comes before this: its place is that of its arrival.
       place = parking.placeOf(request, delivery)
-      return Effect.onError(journey({ request, delivery, place }), () => journal.release(request))
+      return Effect.onError(journey({ request, delivery, place, at }), () => journal.release(request))
     }).pipe(
-      Effect.catchCause((cause) => broken(delivery, cause)),
-      Effect.ensuring(Effect.sync(() => parking.leave(delivery, place)))
+      Effect.catchCause((cause) => {
+        at("answer")
+        return broken(delivery, cause)
+      }),
+      Effect.ensuring(
+        Effect.sync(() => {
+          parking.leave(delivery, place)
+          journeys.end(way)
+        })
+      )
     )
   }
 
@@ -167,6 +191,7 @@ export const bridge = Effect.gen(function* () {
   const fetching = yield* Effect.forkScoped(parking.run)
   const taking = yield* Stream.runForEachArray(intake.deliveries, (arrived) =>
     Effect.sync(() => {
+      record(taken, arrived.length)
       for (const delivery of arrived) start(total(delivery))
     })
   ).pipe(Effect.forkScoped)
@@ -179,12 +204,12 @@ export const bridge = Effect.gen(function* () {
       yield* intake.want("holding")
       yield* stopping.open
       yield* dispatch.close
-      if (Option.isNone(yield* Effect.timeoutOption(FiberSet.awaitEmpty(journeys), settings.drain)))
+      if (Option.isNone(yield* Effect.timeoutOption(FiberSet.awaitEmpty(fibers), settings.drain)))
         yield* tell("drain-cut")
     })
   )
   return yield* Effect.raceAllFirst([
-    FiberSet.join(journeys),
+    FiberSet.join(fibers),
     ...[taking, deciding, minding, fetching, dropping].map((fiber) => Fiber.join<unknown, never>(fiber))
   ])
 })

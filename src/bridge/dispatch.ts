@@ -16,8 +16,9 @@ import {
 import { tell } from "../events.ts"
 import type { Request } from "../message/request.ts"
 import { Journal } from "../journal/journal.ts"
+import { packed, portalRequests, portalTime, recorder, refusals, retries, waited } from "../metrics.ts"
 import { mostCommands, pack, unpack } from "../portal/batch.ts"
-import { Portal } from "../portal/client.ts"
+import { type Call, Portal } from "../portal/client.ts"
 import * as Limits from "../portal/limits.ts"
 import { type FinalOutcome, judge, type Outcome, provesLife, Unknown } from "../portal/outcome.ts"
 import { keyOf } from "../portal/remedies.ts"
@@ -29,6 +30,19 @@ import { type Asker, commandFor, type ReadPause, type Reply, type Waiting, Waiti
 import { batchOf, duesOf, type Scene, Turn, type WaitReason, withoutJournal } from "./turn.ts"
 
 export type Health = "well" | "away"
+
+/** What moves, for whoever watches. Times are milliseconds of the monotonic clock. */
+export interface Activity {
+  /** The identities of all who wait or are called. */
+  readonly held: () => ReadonlySet<string>
+  /** When the oldest of the calls in flight left. */
+  readonly oldestCall: () => number | undefined
+  /** Whether somebody could leave now, and has waited for company long enough. */
+  readonly couldLeave: () => boolean
+  /** Calls that have left, and that have ended. */
+  readonly left: () => number
+  readonly ended: () => number
+}
 
 /** The waiting room: who waits, why, and what leaves next. The only one who calls the portal. */
 export class Dispatch extends Context.Service<
@@ -48,8 +62,11 @@ export class Dispatch extends Context.Service<
     readonly close: Effect.Effect<void>
     /** `away` while the portal answers neither calls nor probes. */
     readonly health: SubscriptionRef.SubscriptionRef<Health>
+    /** Calls that are under way. */
+    readonly inFlight: Effect.Effect<number>
     /** How many requests wait, by reason. */
     readonly waiting: Effect.Effect<ReadonlyMap<WaitReason, number>>
+    readonly activity: Activity
   }
 >()("b24rmq/Dispatch") {
   static readonly layer = Layer.effect(
@@ -88,6 +105,7 @@ const open = Effect.gen(function* () {
   const outlet = yield* Outlet
   const journal = yield* Journal
   const clock = yield* Clock.Clock
+  const record = yield* recorder
   const start = yield* FiberSet.makeRuntime<never>()
   const health = yield* SubscriptionRef.make<Health>("well")
   const wakes = yield* Queue.sliding<void>(1)
@@ -96,7 +114,12 @@ const open = Effect.gen(function* () {
   /** Seconds of operating time that calls in flight will take, by method and for `batch`. */
   const underWay = new Map<string, number>()
   let inFlight = 0
+  /** When the calls in flight left, and who is in them. */
+  const calls = new Map<ReadonlyArray<Waiting>, number>()
+  let left = 0
+  let ended = 0
   const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
+  const seconds = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e9
   let limits = Limits.atStart(now(), settings.rate, settings.b24Rest.hostname)
   const live = () => MutableRef.get(settings.live)
   const wake = () => void Queue.offerUnsafe(wakes, undefined)
@@ -147,6 +170,8 @@ const open = Effect.gen(function* () {
     const [first] = members
     if (first === undefined) return
     inFlight++
+    left++
+    calls.set(members, now())
     limits = Limits.left(limits, now())
     for (const one of members) {
       room.exit(one)
@@ -164,6 +189,8 @@ const open = Effect.gen(function* () {
         Effect.ensuring(
           Effect.sync(() => {
             inFlight--
+            ended++
+            calls.delete(members)
             for (const [method, seconds] of dues) addUnderWay(method, -seconds)
             wake()
           })
@@ -214,8 +241,31 @@ const open = Effect.gen(function* () {
   /** The third version recognises a write that comes again by its key. */
   const keyFor = ({ isRead, request }: Waiting) => (packs || isRead ? undefined : keyOf(request))
 
+  /** Calls the portal, and counts it. */
+  const send = (members: ReadonlyArray<Waiting>, call: Call) =>
+    Effect.suspend(() => {
+      const begun = seconds()
+      const kind = members.length === 1 ? "single" : "batch"
+      if (kind === "batch") record(packed, members.length)
+      for (const { attempts, since } of members) {
+        if (attempts === 1) record(waited, begun - since / 1_000)
+        else record(retries, 1)
+      }
+      return Effect.map(portal.call(call), (outcome) => {
+        record(portalTime[kind], seconds() - begun)
+        record(portalRequests[kind][resultOf(outcome)], 1)
+        countRefusal(outcome)
+        return outcome
+      })
+    })
+
+  const countRefusal = (outcome: Outcome) => {
+    if (outcome._tag === "Limited") record(refusals[outcome.scope === "portal" ? "rate" : "operating_time"], 1)
+    else if ("alarm" in outcome && outcome.alarm !== undefined) record(refusals[outcome.alarm], 1)
+  }
+
   const alone = (one: Waiting) =>
-    Effect.flatMap(portal.call({ ...one.request, key: keyFor(one) }), (outcome) =>
+    Effect.flatMap(send([one], { ...one.request, key: keyFor(one) }), (outcome) =>
       Effect.andThen(learn(one.method, one.request.credential, outcome), settle(one, outcome, false))
     )
 
@@ -224,7 +274,7 @@ const open = Effect.gen(function* () {
     const [first] = members
     if (first === undefined) return
     const body = pack(members.map((one) => commandFor(one) ?? ""))
-    const outcome = yield* portal.call({ ...first.request, method: "batch", body })
+    const outcome = yield* send(members, { ...first.request, method: "batch", body })
     yield* learn(batchOf(first), first.request.credential, outcome)
     const answers = outcome._tag === "Done" ? unpack(outcome.body, members.length) : undefined
     for (const [n, one] of members.entries()) {
@@ -263,22 +313,13 @@ const open = Effect.gen(function* () {
 
   const settlePacked = Effect.fnUntraced(function* (one: Waiting, outcome: Outcome) {
     limits = Limits.learnMember(limits, now(), one.method, batchOf(one), outcome)
-    if (outcome._tag === "Limited") yield* alarm("method-closed", one.method, "OPERATION_TIME_LIMIT")
+    countRefusal(outcome)
+    if (outcome._tag === "Limited") yield* tell("method-closed", { about: one.method, reason: "OPERATION_TIME_LIMIT" })
     // A refusal without any text may be the packing's own fault: a read asks again alone.
     if (outcome._tag === "Refused" && one.isRead && outcome.code === "" && isMute(outcome.body))
       return yield* goAlone(one)
     return yield* settle(one, outcome, true)
   })
-
-  const alarmed = new Map<string, number>()
-  /** The same alarm again is one event for ten minutes. */
-  const alarm = (event: "credential-refused" | "account-blocked" | "method-closed", about: string, reason: string) =>
-    Effect.suspend(() => {
-      const key = `${event} ${about} ${reason}`
-      if (now() < (alarmed.get(key) ?? -Infinity)) return Effect.void
-      alarmed.set(key, now() + 600_000)
-      return tell(event, { about, reason })
-    })
 
   /** Learns from an HTTP request, and raises the alarms that it gives reason for. */
   const learn = (method: string, credential: string, outcome: Outcome) =>
@@ -286,16 +327,16 @@ const open = Effect.gen(function* () {
       const before = limits
       limits = Limits.learn(limits, now(), method, outcome, live().concurrency)
       if (outcome._tag === "Refused" && outcome.alarm === "credential") {
-        return alarm("credential-refused", credential, outcome.code)
+        return tell("credential-refused", { about: credential, reason: outcome.code })
       }
       if (outcome._tag === "Unavailable" || (outcome._tag === "Unknown" && outcome.silent)) {
         Queue.offerUnsafe(suspicions, outcome.reason)
         return outcome._tag === "Unavailable" && outcome.alarm === "account"
-          ? alarm("account-blocked", "", outcome.reason)
+          ? tell("account-blocked", { reason: outcome.reason })
           : Effect.void
       }
       if (outcome._tag !== "Limited") return Effect.void
-      if (outcome.scope === "method") return alarm("method-closed", method, "OPERATION_TIME_LIMIT")
+      if (outcome.scope === "method") return tell("method-closed", { about: method, reason: "OPERATION_TIME_LIMIT" })
       return limits.pausedUntil === before.pausedUntil
         ? Effect.void
         : tell("rate-refused", { pause_ms: Math.round(limits.pausedUntil - now()) })
@@ -337,7 +378,9 @@ const open = Effect.gen(function* () {
     while (limits.health !== "well" || !Limits.steady(limits)) {
       limits = Limits.left(limits, now())
       const wasAway = limits.health === "away"
-      const lives = provesLife(yield* portal.probe)
+      const seen = yield* portal.probe
+      record(portalRequests.probe[resultOf(seen)], 1)
+      const lives = provesLife(seen)
       limits = Limits.probed(limits, lives)
       if (lives) {
         for (const one of room.everyone) if (one.undecided !== undefined) yield* count(one, one.undecided)
@@ -378,6 +421,17 @@ const open = Effect.gen(function* () {
     }
     return counts
   }
+
+  const couldLeave = () => {
+    if (room.isClosing || answersCannotGo() || room.size === 0) return false
+    const seen = scene()
+    if (Limits.room(limits, seen.at, inFlight, seen.ceiling).calls < 1) return false
+    const turn = new Turn(seen)
+    const patience = Limits.linger(limits, seen.at)
+    return room.everyone.some((one) => one.since + patience < seen.at && turn.obstacle(one) === undefined)
+  }
+
+  const held = () => new Set([...room.everyone, ...[...calls.keys()].flat()].map(({ request }) => request.id))
 
   return Dispatch.of({
     run: Effect.forever(decide).pipe(
@@ -422,12 +476,23 @@ const open = Effect.gen(function* () {
       wake()
     }),
     health,
-    waiting: Effect.sync(whyWaiting)
+    inFlight: Effect.sync(() => inFlight),
+    waiting: Effect.sync(whyWaiting),
+    activity: {
+      held,
+      oldestCall: () => calls.values().next().value,
+      couldLeave,
+      left: () => left,
+      ended: () => ended
+    }
   })
 })
 
 /** The method with its credential, as the portal counts operating time. */
 const methodOf = ({ credential, method }: Request) => `${credential} ${method.toLowerCase()}`
+
+/** The word for what a call came to. */
+const resultOf = ({ _tag }: Outcome) => _tag.toLowerCase() as Lowercase<Outcome["_tag"]>
 
 /** An error that says nothing at all. */
 const isMute = (body: Uint8Array) =>

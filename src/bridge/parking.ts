@@ -1,5 +1,6 @@
 import { Clock, Effect, Option, Queue, Result, Stream, SubscriptionRef } from "effect"
 import { readRequest, type Request } from "../message/request.ts"
+import * as Metrics from "../metrics.ts"
 import { isRead } from "../portal/methods.ts"
 import type { Delivery } from "../queue/intake.ts"
 import { until } from "../queue/kept.ts"
@@ -7,6 +8,7 @@ import { isParked, Parked } from "../queue/parked.ts"
 import type { Note, ParkedDelivery, Verdict } from "../queue/walk.ts"
 import { Settings } from "../settings.ts"
 import { Dispatch } from "./dispatch.ts"
+import type { Stage } from "./journeys.ts"
 import type { Place } from "./lines.ts"
 import { lineOf } from "./order.ts"
 
@@ -15,6 +17,8 @@ export interface Arrival {
   readonly request: Request
   readonly delivery: Delivery
   readonly place: Place | undefined
+  /** It has come to another stage of its journey. */
+  readonly at: (stage: Stage) => void
 }
 
 /** Those that rest are looked at after so long, whatever is known of them. */
@@ -35,6 +39,7 @@ export const openParking = Effect.fnUntraced(function* (start: (delivery: Parked
   const dispatch = yield* Dispatch
   const parked = yield* Parked
   const clock = yield* Clock.Clock
+  const record = yield* Metrics.recorder
   const { lines } = dispatch
   const wakes = yield* Queue.sliding<void>(1)
   const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
@@ -71,6 +76,7 @@ export const openParking = Effect.fnUntraced(function* (start: (delivery: Parked
     notes.set(request, note)
     if (place !== undefined) place.ticket = note.ticket
     yield* parked.park(delivery, note)
+    record(Metrics.parked, 1)
     if (place !== undefined) lines.rest(place)
     delivery.ack()
   })
@@ -100,7 +106,10 @@ export const openParking = Effect.fnUntraced(function* (start: (delivery: Parked
     if (isParked(delivery)) {
       fetched--
       if (unfinished && 2 * fetched <= prefetch) fetchAt(now())
-      if (delivery.putBack() && place !== undefined) return lines.rest(place)
+      if (delivery.putBack()) {
+        record(Metrics.parked, 1)
+        if (place !== undefined) return lines.rest(place)
+      }
     }
     if (place === undefined || place.resting) return
     if (delivery.isLost()) lines.await(place)
@@ -110,6 +119,7 @@ export const openParking = Effect.fnUntraced(function* (start: (delivery: Parked
   const join = (delivery: ParkedDelivery): Verdict => {
     if (!SubscriptionRef.getUnsafe(learned)) return "keep"
     fetched++
+    record(Metrics.unparked, 1)
     start({ ...delivery, isLost: () => recalled || delivery.isLost() })
     return "join"
   }

@@ -4,8 +4,9 @@ import { Socket } from "node:net"
 import { unescape } from "node:querystring"
 import { rootCertificates } from "node:tls"
 import { tell } from "../events.ts"
+import { connects, recorder } from "../metrics.ts"
 import { Settings } from "../settings.ts"
-import { kept, until } from "./kept.ts"
+import { kept, nextOf, until } from "./kept.ts"
 
 /** The broker could not be reached, or did not finish the handshake. */
 export class LinkFailed extends Data.TaggedError("LinkFailed")<{ readonly reason: string }> {
@@ -152,14 +153,18 @@ export class Connection extends Context.Service<
     readonly blocked: SubscriptionRef.SubscriptionRef<string | undefined>
     /** Waits for a link. */
     readonly await: Effect.Effect<Link>
+    /** Gives up the link in use and makes a new one. */
+    readonly restart: Effect.Effect<void>
   }
 >()("b24rmq/Connection") {
   static readonly layer = Layer.effect(
     Connection,
     Effect.gen(function* () {
       const { dial } = yield* Dial
+      const record = yield* recorder
       const current = yield* SubscriptionRef.make<Link | undefined>(undefined)
       const blocked = yield* SubscriptionRef.make<string | undefined>(undefined)
+      const restarts = yield* SubscriptionRef.make(0)
       let told = ""
       yield* kept(
         (well) =>
@@ -171,9 +176,10 @@ export class Connection extends Context.Service<
               SubscriptionRef.set(current, undefined)
             )
             yield* well
+            record(connects, 1)
             yield* tell("link-up")
             told = ""
-            return yield* link.lost
+            return yield* Effect.raceFirst(link.lost, Effect.andThen(nextOf(restarts), givenUp))
           }),
         (cause) =>
           Effect.gen(function* () {
@@ -185,10 +191,17 @@ export class Connection extends Context.Service<
             return "wait" as const
           })
       ).pipe(Effect.forkScoped)
-      return Connection.of({ link: current, blocked, await: until(current, (link) => link !== undefined) })
+      return Connection.of({
+        link: current,
+        blocked,
+        await: until(current, (link) => link !== undefined),
+        restart: SubscriptionRef.update(restarts, (count) => count + 1)
+      })
     })
   )
 }
+
+const givenUp = Effect.fail(new LinkLost({ reason: "given up by the bridge" }))
 
 const open = (dial: Effect.Effect<Dialled, LinkFailed>) =>
   Effect.map(

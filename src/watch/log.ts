@@ -1,4 +1,5 @@
 import { Effect, Layer, Logger, References } from "effect"
+import { layerRepeats } from "../events.ts"
 import { Settings } from "../settings.ts"
 
 /** One event as flat fields: time, level, event, message, then its own. */
@@ -30,9 +31,13 @@ export const layerLog = Layer.unwrap(
   Effect.gen(function* () {
     const settings = yield* Settings
     const json = settings.log === "json" || (settings.log === "auto" && !process.stderr.isTTY)
-    return Layer.mergeAll(
-      Logger.layer([Logger.withConsoleError(json ? asJson : asLogfmt)]),
-      Layer.succeed(References.MinimumLogLevel, levels[settings.logLevel])
+    return layerRepeats.pipe(
+      Layer.provideMerge(
+        Layer.mergeAll(
+          Logger.layer([Logger.withConsoleError(json ? asJson : asLogfmt)]),
+          Layer.succeed(References.MinimumLogLevel, levels[settings.logLevel])
+        )
+      )
     )
   })
 )
