@@ -31,7 +31,7 @@ npm run faults -- kill cut --bridge "node their-bridge.js"  # another bridge
 
 It ends with 1 where a promise is broken. The seed decides what is sent and what is broken when; the machine decides the rest. Times are those of the machine and its load, and grow with it: where a load average far above the number of cores is named, others worked on it at the same time. Another bridge is any program that takes \`AMPQURL\`, \`B24REST\`, \`AMPQIN\` and \`AMPQOUT\` from its environment, and requests and answers in the form of [messages.md](messages.md).
 
-Inside, \`B24RMQ_PORTAL_LIMIT\` is 2 s in place of 60: doubts are resolved that much sooner.
+Inside, \`B24RMQ_PORTAL_LIMIT\` is 2 s in place of 60: doubts are resolved that much sooner. \`single\` and \`packed\` are \`B24RMQ_PACK\` \`off\` and \`all\`; of another bridge they are two runs of the same.
 
 ## What is counted
 
