@@ -339,6 +339,27 @@ effect("what another bridge has taken up does not leave, stamped or not, and tho
   )
 })
 
+effect("the portal's limit counts from the call, not from when it began to be written down", () => {
+  const begun = Deferred.makeUnsafe<void>()
+  const intend = () => Effect.andThen(Deferred.succeed(begun, undefined), Effect.sleep("3 seconds"))
+  const slow = Layer.effect(
+    Journal,
+    Effect.map(Journal, (journal) => ({ ...journal, intend }))
+  ).pipe(Layer.provide(Journal.layerMemory))
+  return onStage(
+    (stage) =>
+      Effect.gen(function* () {
+        const asked = yield* Effect.forkChild(stage.dispatch.ask(write()))
+        yield* Deferred.await(begun)
+        yield* TestClock.adjust("3 seconds")
+        yield* (yield* stage.next).end(timedOut)
+        expect(yield* Fiber.join(asked)).toMatchObject({ _tag: "Sent", sentAt: 3_000 })
+      }),
+    "off",
+    slow
+  )
+})
+
 effect("who waits or is called is known, and who could leave though nobody decides", () =>
   onStage((stage) =>
     Effect.gen(function* () {
