@@ -24,9 +24,14 @@ export const events = {
     "The broker cancelled the consumer (was the queue deleted or moved?); subscribing again"
   ],
   "intake-paused": ["Warn", "No requests are taken while the portal is away"],
+  paused: [
+    "Warn",
+    "Paused by the operator: calls in flight are finished, nothing else departs or is taken until resumed"
+  ],
+  resumed: ["Info", "Resumed by the operator"],
   "returned-unsent": [
     "Warn",
-    "Requests that were held too long went back to the queue; they will be taken when the portal answers"
+    "Requests that were held too long went back to the queue; they will be taken when the wait is over"
   ],
   "parking-off": [
     "Warn",
@@ -72,6 +77,13 @@ export const events = {
   ],
   "request-rejected": ["Warn", "A request could not be sent and was answered with the reason"],
   "request-answered": ["Debug", "A request was answered"],
+  "setting-changed": ["Info", "A setting was changed until the next start"],
+  "socket-open": ["Info", "Commands are taken on a socket"],
+  "socket-failed": ["Warn", "No commands can be taken; the bridge works without, and tries again"],
+  "http-open": ["Info", "The status page is served"],
+  "http-failed": ["Warn", "The status page cannot be served; the bridge works without, and tries again"],
+  doing: ["Info", "What the bridge does or waits for has changed"],
+  hindered: ["Warn", "Something keeps the bridge from its work"],
   stopping: ["Info", "Stopping: nothing new is started, calls in flight are finished"],
   "drain-cut": ["Warn", "The stop did not wait for all calls; their requests go back to the queue"],
   stopped: ["Info", "Stopped"],

@@ -16,7 +16,10 @@ import { Topology } from "./queue/topology.ts"
 import { describeSettings, environment, Settings } from "./settings.ts"
 import { announce } from "./watch/announce.ts"
 import { check } from "./watch/check.ts"
+import { commandsWith } from "./watch/commands.ts"
+import { openInterface } from "./watch/interface.ts"
 import { layerLog } from "./watch/log.ts"
+import { Overview } from "./watch/overview.ts"
 import { Systemd } from "./watch/systemd.ts"
 
 const queue = Layer.mergeAll(Intake.layer, Outlet.layer, Parked.layer).pipe(
@@ -30,10 +33,11 @@ const engineWith = <E, R>(journal: Layer.Layer<Journal, E, R>) =>
 /** The daemon. */
 const run = Effect.gen(function* () {
   yield* tell("starting", { version: packaged.version })
+  yield* openInterface
   yield* Effect.raceFirst(bridge, announce)
 }).pipe(
   Effect.scoped,
-  Effect.provide(Layer.mergeAll(engineWith(Journal.layer), Systemd.layer)),
+  Effect.provide(Overview.layer.pipe(Layer.provideMerge(Layer.mergeAll(engineWith(Journal.layer), Systemd.layer)))),
   Effect.ensuring(tell("stopped")),
   Effect.provide(Layer.mergeAll(layerLog, Dial.layer)),
   Effect.provide(Settings.layer)
@@ -111,7 +115,14 @@ const command = Command.make("B24RMQ", {}, () => run).pipe(
   Command.withDescription(
     `Takes requests from a RabbitMQ queue, calls the Bitrix24 REST API, puts each answer into another queue.\nWithout a command it runs.\n\nSettings (environment):\n${settingsText}`
   ),
-  Command.withSubcommands([runCommand, checkCommand, demoCommand, portalCommand, unitCommand])
+  Command.withSubcommands([
+    runCommand,
+    checkCommand,
+    ...commandsWith(webhookFlags),
+    demoCommand,
+    portalCommand,
+    unitCommand
+  ])
 )
 
 /** A stop on request is a success for systemd; everything else keeps its own code. */
@@ -128,7 +139,7 @@ for (const signal of ["SIGTERM", "SIGINT"] as const) {
 process.on("SIGHUP", () => process.kill(process.pid, "SIGTERM"))
 
 // What these say is for a person as it stands: no stack, and before there is a log.
-const spoken = ["SettingsWrong", "LinkFailed", "DemoFailed", "PortalFailed"] as const
+const spoken = ["SettingsWrong", "LinkFailed", "DemoFailed", "PortalFailed", "NoDaemon", "Refused"] as const
 
 // Not --log-level, for which there is a setting, and not --wizard.
 const commandLine = CliConfig.layer({ builtIns: [GlobalFlag.Help, GlobalFlag.Version, GlobalFlag.Completions] })

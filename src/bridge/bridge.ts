@@ -1,4 +1,17 @@
-import { Cause, type Duration, Effect, Fiber, FiberSet, Latch, Option, Result, Stream, SubscriptionRef } from "effect"
+import {
+  Cause,
+  Clock,
+  type Duration,
+  Effect,
+  Fiber,
+  FiberSet,
+  Latch,
+  MutableRef,
+  Option,
+  Result,
+  Stream,
+  SubscriptionRef
+} from "effect"
 import { tell } from "../events.ts"
 import { Journal } from "../journal/journal.ts"
 import { type Answer, envelope, ownError, rejection, tooLarge } from "../message/answer.ts"
@@ -13,6 +26,8 @@ import { openAsking } from "./asking.ts"
 import { Dispatch } from "./dispatch.ts"
 import type { Place } from "./lines.ts"
 import { type Arrival, openParking } from "./parking.ts"
+import { Pause } from "./pause.ts"
+import { Progress } from "./progress.ts"
 
 /** How long after a broker is back it may take until it has brought again what was lost. */
 const comesAgainWithin = "15 seconds"
@@ -28,6 +43,10 @@ export const bridge = Effect.gen(function* () {
   const journal = yield* Journal
   const dispatch = yield* Dispatch
   const record = yield* recorder
+  const paused = yield* Pause
+  const progress = yield* Progress
+  const clock = yield* Clock.Clock
+  const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
   const journeys = yield* FiberSet.make<void, never>()
   const start = yield* FiberSet.runtime(journeys)<never>()
   const parking = yield* openParking((delivery) => void start(total(delivery)))
@@ -50,7 +69,8 @@ export const bridge = Effect.gen(function* () {
     if (!(yield* publish(delivery, answer, request.method))) return
     yield* asking.confirmed(request, answer)
     delivery.ack()
-    if (settings.logLevel === "debug") yield* answered(request, answer)
+    progress.answered(answer.outcome, arrival.since)
+    if (MutableRef.get(settings.live).logLevel === "debug") yield* answered(request, answer)
   })
 
   /** Publishes until the broker confirms; false if the delivery was lost before, for then its next one is answered. */
@@ -75,24 +95,35 @@ export const bridge = Effect.gen(function* () {
       )
   }
 
-  const reject = Effect.fnUntraced(function* (delivery: Delivery, rejected: Rejected) {
+  const reject = Effect.fnUntraced(function* (delivery: Delivery, rejected: Rejected, since: number) {
+    const { messageId } = delivery.incoming
+    progress.refused({ code: rejected.code, messageId, method: undefined, credential: undefined })
     yield* tell("request-rejected", { message_id: delivery.incoming.messageId, code: rejected.code })
-    if (yield* publish(delivery, rejection(rejected), undefined)) delivery.ack()
+    if (!(yield* publish(delivery, rejection(rejected), undefined))) return
+    delivery.ack()
+    progress.answered("rejected", since)
   })
 
   /** One delivery, from its arrival to its end. */
   const total = (delivery: Delivery) => {
+    const since = now()
+    progress.begun()
     let place: Place | undefined
     return Effect.suspend(() => {
       const read = readRequest(delivery.incoming, settings.maxRequest)
-      if (Result.isFailure(read)) return reject(delivery, read.failure)
+      if (Result.isFailure(read)) return reject(delivery, read.failure, since)
       const request = read.success
       // Nothing that waits comes before this: its place is that of its arrival.
       place = parking.placeOf(request, delivery)
-      return Effect.onError(journey({ request, delivery, place }), () => journal.release(request))
+      return Effect.onError(journey({ request, delivery, place, since }), () => journal.release(request))
     }).pipe(
       Effect.catchCause((cause) => broken(delivery, cause)),
-      Effect.ensuring(Effect.sync(() => parking.leave(delivery, place)))
+      Effect.ensuring(
+        Effect.sync(() => {
+          progress.ended()
+          parking.leave(delivery, place)
+        })
+      )
     )
   }
 
@@ -103,10 +134,10 @@ export const bridge = Effect.gen(function* () {
     if (yield* publish(delivery, brokenAnswer, undefined)) delivery.ack()
   })
 
-  const wants = new Map<"portal" | "journal", Wanted>()
+  const wants = new Map<"portal" | "journal" | "operator", Wanted>()
 
-  /** Of what portal and journal want of the intake, the stricter counts. */
-  const want = (who: "portal" | "journal", wanted: Wanted) =>
+  /** Of what portal, journal and operator want of the intake, the stricter counts. */
+  const want = (who: "portal" | "journal" | "operator", wanted: Wanted) =>
     Effect.suspend(() => {
       wants.set(who, wanted)
       const all = new Set(wants.values())
@@ -128,6 +159,26 @@ export const bridge = Effect.gen(function* () {
     yield* want("portal", "taking")
   })
 
+  /** While the operator's pause lasts nothing is taken; what was taken is held, and returned when that takes too long. */
+  const mindPause = Effect.gen(function* () {
+    yield* until(paused.since, (since) => since !== undefined)
+    yield* tell("paused")
+    yield* want("operator", "holding")
+    const over = until(paused.since, (since) => since === undefined)
+    if (Option.isNone(yield* Effect.timeoutOption(over, settings.hold))) {
+      yield* tell("returned-unsent")
+      yield* want("operator", "returning")
+      yield* over
+    }
+    yield* want("operator", "taking")
+    yield* tell("resumed")
+  })
+
+  /** Before anything is taken. */
+  const holdIfPaused = Effect.suspend(() =>
+    SubscriptionRef.getUnsafe(paused.since) === undefined ? Effect.void : want("operator", "holding")
+  )
+
   /** While another bridge holds the journal, that one works and this one stands by. */
   const mindJournal = Effect.gen(function* () {
     yield* until(journal.state, ({ _tag }) => _tag === "standby")
@@ -148,7 +199,9 @@ export const bridge = Effect.gen(function* () {
   const dropLost = Stream.runForEach(SubscriptionRef.changes(intake.losses), () => dispatch.look)
 
   const deciding = yield* Effect.forkScoped(dispatch.run)
-  const minding = yield* Effect.forkScoped(Effect.raceFirst(Effect.forever(mindPortal), Effect.forever(mindJournal)))
+  const minding = yield* Effect.forkScoped(
+    Effect.raceAllFirst([mindPortal, mindJournal, mindPause].map((mind) => Effect.forever(mind)))
+  )
   const dropping = yield* Effect.forkScoped(Effect.raceFirst(dropLost, Effect.forever(giveUpLost)))
   const opened = until(journal.state, ({ _tag }) => _tag === "ready" || _tag === "failed")
   const fetching = yield* Effect.forkScoped(parking.run)
@@ -157,7 +210,10 @@ export const bridge = Effect.gen(function* () {
       record(taken, arrived.length)
       for (const delivery of arrived) start(total(delivery))
     })
-  ).pipe((taking) => opened.pipe(Effect.andThen(parking.ready), Effect.andThen(taking)), Effect.forkScoped)
+  ).pipe(
+    (taking) => Effect.all([opened, paused.known, holdIfPaused, parking.ready, taking], { discard: true }),
+    Effect.forkScoped
+  )
   // Runs before the forked fibers are interrupted, for it is added after them: the channel of the intake has to stay
   // open until the last journey has acknowledged.
   yield* Effect.addFinalizer(() =>

@@ -10,12 +10,15 @@ import { Settings } from "../settings.ts"
 import { Dispatch } from "./dispatch.ts"
 import type { Place } from "./lines.ts"
 import { lineOf } from "./order.ts"
+import { Pause } from "./pause.ts"
 
 /** A request that has arrived, what it came with, and its place in its line. */
 export interface Arrival {
   readonly request: Request
   readonly delivery: Delivery
   readonly place: Place | undefined
+  /** When it came, in milliseconds of the monotonic clock. */
+  readonly since: number
 }
 
 /** Those that rest are looked at after so long, whatever is known of them. */
@@ -35,6 +38,7 @@ export const openParking = Effect.fnUntraced(function* (start: (delivery: Parked
   const { maxRequest, ownReads, prefetch } = yield* Settings
   const dispatch = yield* Dispatch
   const parked = yield* Parked
+  const paused = yield* Pause
   const clock = yield* Clock.Clock
   const record = yield* Metrics.recorder
   const { lines } = dispatch
@@ -165,6 +169,7 @@ export const openParking = Effect.fnUntraced(function* (start: (delivery: Parked
     }
     yield* until(parked.state, (state) => state === "open")
     yield* until(dispatch.health, (health) => health === "well")
+    yield* until(paused.since, (since) => since === undefined)
     next = now() + longestRest
     const isNeeded = !SubscriptionRef.getUnsafe(learned) || (yield* parked.held) > 0
     if (isNeeded && !recalled) yield* Effect.catch(walk, () => Effect.sync(() => fetchAt(now() + afterFailure)))

@@ -44,6 +44,27 @@ export interface Delivery {
  */
 export type Wanted = "taking" | "holding" | "returning"
 
+/** Why a queue cannot be consumed. */
+export interface IntakeTrouble {
+  readonly event: "channel-lost" | "queue-missing" | "consumer-cancelled"
+  readonly reason: string
+}
+
+/** What an operator may see of the way in. */
+export interface IntakeSeen {
+  readonly queues: ReadonlyArray<{
+    readonly queue: string
+    readonly consuming: boolean
+    readonly trouble: IntakeTrouble | undefined
+    /** How many deliveries have come from it so far. */
+    readonly taken: number
+  }>
+  /** Deliveries that are not acknowledged. */
+  readonly open: number
+  /** When the oldest of them came, in milliseconds of the monotonic clock. */
+  readonly oldest: number | undefined
+}
+
 /** The broker cancelled the consumer: the queue was deleted, or moved to another node. */
 class ConsumerCancelled extends Data.TaggedError("ConsumerCancelled")<{}> {}
 
@@ -58,6 +79,8 @@ export class Intake extends Context.Service<
     readonly consuming: SubscriptionRef.SubscriptionRef<boolean>
     /** How many deliveries were lost with their channel or given back so far: whoever waits for one looks again. */
     readonly losses: SubscriptionRef.SubscriptionRef<number>
+    readonly wanted: SubscriptionRef.SubscriptionRef<Wanted>
+    readonly seen: Effect.Effect<IntakeSeen>
   }
 >()("b24rmq/Intake") {
   static readonly layer = Layer.effect(
@@ -85,12 +108,17 @@ const open = Effect.gen(function* () {
   const clock = yield* Clock.Clock
   const share = Math.max(1, Math.floor(prefetch / ampqIn.length))
   const consumed = new Set<string>()
+  const troubles = new Map<string, IntakeTrouble>()
+  const taken = new Map<string, number>()
+  const channels = new Set<Held>()
   const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
 
   const consumes = (queue: string, on: boolean) =>
     Effect.suspend(() => {
-      if (on) consumed.add(queue)
-      else consumed.delete(queue)
+      if (on) {
+        consumed.add(queue)
+        troubles.delete(queue)
+      } else consumed.delete(queue)
       return SubscriptionRef.set(consuming, consumed.size === ampqIn.length)
     })
 
@@ -98,8 +126,9 @@ const open = Effect.gen(function* () {
   const from = (queue: string) => {
     // The same trouble again and again is one event, until all was well in between.
     let told = ""
-    const tellOnce = (event: "channel-lost" | "queue-missing" | "consumer-cancelled", reason: string) =>
+    const tellOnce = (event: IntakeTrouble["event"], reason: string) =>
       Effect.suspend(() => {
+        troubles.set(queue, { event, reason })
         const again = told === reason
         told = reason
         return again ? Effect.void : tell(event, { queue, reason })
@@ -180,19 +209,23 @@ const open = Effect.gen(function* () {
     const onLink = Effect.fnUntraced(function* (link: Link, buffer: Arrivals, well: Effect.Effect<void>) {
       const { channel, lost, isLost } = yield* openChannel(link, ({ model }) => model.createChannel())
       const held = new Held(channel, new Window(firstWindow(now()), share), clock)
+      channels.add(held)
       yield* watchAge(held)
       // Once the channel is to be closed its deliveries are as good as lost, though the broker has not said so yet.
       let closing = false
       yield* Effect.addFinalizer(() => {
         closing = true
+        channels.delete(held)
         lostAt = now()
         return SubscriptionRef.update(losses, (count) => count + 1)
       })
-      const deliver = (message: ConsumeMessage) =>
+      const deliver = (message: ConsumeMessage) => {
+        taken.set(queue, (taken.get(queue) ?? 0) + 1)
         Queue.offerUnsafe(
           buffer,
           held.take(message, queue, () => closing || isLost())
         )
+      }
       yield* well
       yield* Effect.raceAllFirst([
         lost,
@@ -238,7 +271,24 @@ const open = Effect.gen(function* () {
     ),
     want: (next) => SubscriptionRef.set(wanted, next),
     consuming,
-    losses
+    losses,
+    wanted,
+    seen: Effect.sync(() => {
+      let open = 0
+      let oldest: number | undefined
+      for (const { since } of channels) {
+        open += since.size
+        const [first] = since.values()
+        if (first !== undefined) oldest = Math.min(oldest ?? Infinity, Number(first / 1_000_000n))
+      }
+      const queues = ampqIn.map((queue) => ({
+        queue,
+        consuming: consumed.has(queue),
+        trouble: troubles.get(queue),
+        taken: taken.get(queue) ?? 0
+      }))
+      return { queues, open, oldest }
+    })
   })
 })
 

@@ -2,6 +2,8 @@ import type { ChannelModel } from "amqplib"
 import { Clock, Console, Data, Deferred, Effect, Layer, Option, Redacted, Runtime, type Scope } from "effect"
 import { bridge } from "../bridge/bridge.ts"
 import type { Dispatch } from "../bridge/dispatch.ts"
+import type { Pause } from "../bridge/pause.ts"
+import type { Progress } from "../bridge/progress.ts"
 import type { Journal } from "../journal/journal.ts"
 import { Dial, type LinkFailed } from "../queue/connection.ts"
 import type { Intake } from "../queue/intake.ts"
@@ -23,7 +25,7 @@ export class DemoFailed extends Data.TaggedError("DemoFailed")<{ readonly messag
   override readonly [Runtime.errorReported] = false
 }
 
-type Engine = Intake | Outlet | Parked | Journal | Dispatch
+type Engine = Intake | Outlet | Parked | Journal | Dispatch | Pause | Progress
 
 /** How long the demo waits for the next answer before it says that the rest is lost. */
 const patience = "30 seconds"

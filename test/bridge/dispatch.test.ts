@@ -57,7 +57,7 @@ const onStage = <E>(
   Effect.gen(function* () {
     const calls = yield* Queue.unbounded<Got>()
     const outlet = yield* SubscriptionRef.make<string | undefined>(undefined)
-    const live = MutableRef.make<Live>({ concurrency: 4, pack: "off" })
+    const live = MutableRef.make<Live>({ rate, concurrency: 4, pack: "off", logLevel: "info" })
     const settings = {
       live,
       rate,
@@ -194,10 +194,10 @@ effect("no more calls are in flight than configured, and each one that ends make
 effect("concurrency that is changed while running applies at once to what leaves next", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 1, pack: "off" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "off" }))
       yield* Effect.forEach([1, 2, 3], () => Effect.forkChild(stage.dispatch.ask(asker())))
       const first = yield* stage.next
-      MutableRef.set(stage.live, { concurrency: 2, pack: "off" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 2, pack: "off" }))
       yield* first.end(done)
       yield* stage.next
       yield* stage.next
@@ -352,7 +352,7 @@ effect("no call starts while answers cannot go out", () =>
 effect("who waits is dropped when its delivery is lost, and what has departed goes on", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 1, pack: "off" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "off" }))
       let lost = false
       const departed = yield* Effect.forkChild(stage.dispatch.ask(asker({ isLost: () => lost })))
       const call = yield* stage.next
@@ -370,7 +370,7 @@ effect("who waits is dropped when its delivery is lost, and what has departed go
 effect("closing sends back who waits and lets what is in flight end", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 1, pack: "off" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "off" }))
       const departed = yield* Effect.forkChild(stage.dispatch.ask(asker()))
       const call = yield* stage.next
       const waiting = yield* Effect.forkChild(stage.dispatch.ask(asker()))
@@ -387,7 +387,7 @@ effect("closing sends back who waits and lets what is in flight end", () =>
 effect("timeouts and silence halve what may be in flight; a second brings one back", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 8, pack: "off" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 8, pack: "off" }))
       yield* Effect.forEach(Array.from({ length: 30 }), () => Effect.forkChild(stage.dispatch.ask(asker())))
       const calls = yield* Effect.forEach(Array.from({ length: 8 }), () => stage.next)
       for (const call of calls) yield* call.end(silent)
@@ -404,7 +404,7 @@ effect("timeouts and silence halve what may be in flight; a second brings one ba
 effect("an interrupted asker leaves the waiting room", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 1, pack: "off" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "off" }))
       yield* Effect.forkChild(stage.dispatch.ask(asker()))
       const call = yield* stage.next
       const waiting = yield* Effect.forkChild(stage.dispatch.ask(asker({ method: "user.get" })))
@@ -422,7 +422,7 @@ const times = (count: number) => Array.from({ length: count }, (_, n) => n)
 effect("those that must wait anyway leave together, and each gets its own answer", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 1, pack: "reads" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "reads" }))
       const first = yield* Effect.forkChild(stage.dispatch.ask(asker({ method: "crm.deal.list" })))
       const call = yield* stage.next
       const waiting = yield* Effect.forEach(times(60), () => Effect.forkChild(stage.dispatch.ask(asker())))
@@ -446,7 +446,7 @@ effect("those that must wait anyway leave together, and each gets its own answer
 effect("calls that may go at once share the load instead of filling one batch", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 4, pack: "reads" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 4, pack: "reads" }))
       yield* SubscriptionRef.set(stage.outlet, "not yet")
       yield* Effect.forEach(times(40), () => Effect.forkChild(stage.dispatch.ask(asker())))
       yield* TestClock.adjust("1 seconds")
@@ -460,7 +460,7 @@ effect("calls that may go at once share the load instead of filling one batch", 
 effect("those who can all go at once go alone, for company would only make them slower", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 8, pack: "reads" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 8, pack: "reads" }))
       yield* SubscriptionRef.set(stage.outlet, "not yet")
       yield* Effect.forEach(times(8), () => Effect.forkChild(stage.dispatch.ask(asker())))
       yield* TestClock.adjust("1 seconds")
@@ -482,7 +482,7 @@ for (const [seconds, waiting, size] of [
   effect(`of ${waiting} that take ${seconds} s each and have four calls, ${size} leave together`, () =>
     onStage((stage) =>
       Effect.gen(function* () {
-        MutableRef.set(stage.live, { concurrency: 4, pack: "reads" })
+        MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 4, pack: "reads" }))
         yield* Effect.forkChild(stage.dispatch.ask(asker()))
         const first = yield* stage.next
         yield* SubscriptionRef.set(stage.outlet, "not yet")
@@ -499,14 +499,14 @@ for (const [seconds, waiting, size] of [
 effect("writes are not packed by default, and are when that is allowed", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 1, pack: "reads" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "reads" }))
       yield* SubscriptionRef.set(stage.outlet, "not yet")
       yield* Effect.forEach(times(6), () => Effect.forkChild(stage.dispatch.ask(write())))
       yield* TestClock.adjust("1 seconds")
       yield* SubscriptionRef.set(stage.outlet, undefined)
       const alone = yield* stage.next
       expect(alone.method).toBe("crm.deal.add")
-      MutableRef.set(stage.live, { concurrency: 1, pack: "all" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "all" }))
       yield* alone.end(done)
       expect((yield* stage.next).commands.length).toBe(5)
     })
@@ -516,7 +516,7 @@ effect("writes are not packed by default, and are when that is allowed", () =>
 effect("requests of one line are executed one after another, at most one of them in a batch", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 1, pack: "all" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "all" }))
       yield* SubscriptionRef.set(stage.outlet, "not yet")
       const order: Array<string> = []
       for (const line of ["a", "a", "b", "a", "b", "c"]) {
@@ -552,12 +552,10 @@ effect("a line waits for its first while that one is repeated", () =>
       yield* first.end(broken)
       yield* TestClock.adjust("500 millis")
       expect(stage.calls()).toBe(1)
-      expect(yield* stage.dispatch.waiting).toEqual(
-        new Map([
-          ["repetition", 1],
-          ["order", 1]
-        ])
-      )
+      const { waiting } = yield* stage.dispatch.seen
+      expect(waiting.get("repetition")).toMatchObject({ count: 1, until: expect.any(Number) })
+      expect(waiting.get("order")).toMatchObject({ count: 1, until: undefined })
+      expect(waiting.size).toBe(2)
       yield* TestClock.adjust("2 seconds")
       const again = yield* stage.next
       expect(again.method).toBe("crm.deal.get")
@@ -570,7 +568,7 @@ effect("a line waits for its first while that one is repeated", () =>
 effect("credentials are served in turn, whoever came first", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 1, pack: "off" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "off" }))
       yield* SubscriptionRef.set(stage.outlet, "not yet")
       for (const user of ["1", "1", "1", "1", "2", "3", "2"]) {
         yield* Effect.forkChild(stage.dispatch.ask(asker({ user })))
@@ -591,7 +589,7 @@ effect("credentials are served in turn, whoever came first", () =>
 effect("queues are served in turn, and the places that one leaves in a batch are filled from the other", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 1, pack: "reads" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "reads" }))
       yield* SubscriptionRef.set(stage.outlet, "not yet")
       const ask = (queue: string) => Effect.forkChild(stage.dispatch.ask(asker({ queue, method: `${queue}.list` })))
       yield* Effect.forEach(times(150), () => ask("crm.bulk"))
@@ -616,7 +614,7 @@ effect("queues are served in turn, and the places that one leaves in a batch are
 effect("a lost batch makes its reads travel in smaller ones", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 1, pack: "reads" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "reads" }))
       yield* SubscriptionRef.set(stage.outlet, "not yet")
       yield* Effect.forEach(times(20), () => Effect.forkChild(stage.dispatch.ask(asker())))
       yield* TestClock.adjust("1 seconds")
@@ -633,7 +631,7 @@ effect("a lost batch makes its reads travel in smaller ones", () =>
 effect("of a batch whose answer could not be read the reads go alone, and that is no attempt", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 1, pack: "reads" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "reads" }))
       yield* SubscriptionRef.set(stage.outlet, "not yet")
       const asked = yield* Effect.forEach(times(3), () => Effect.forkChild(stage.dispatch.ask(asker())))
       yield* TestClock.adjust("1 seconds")
@@ -654,7 +652,7 @@ effect("of a batch whose answer could not be read the reads go alone, and that i
 effect("of a batch whose answer could not be read the writes are unknown, and not sent again", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 1, pack: "all" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "all" }))
       yield* SubscriptionRef.set(stage.outlet, "not yet")
       const asked = yield* Effect.forEach(times(2), () => Effect.forkChild(stage.dispatch.ask(write())))
       yield* TestClock.adjust("1 seconds")
@@ -670,7 +668,7 @@ effect("of a batch whose answer could not be read the writes are unknown, and no
 effect("a batch that is refused as such sends its members alone", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 1, pack: "reads" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "reads" }))
       yield* SubscriptionRef.set(stage.outlet, "not yet")
       yield* Effect.forEach(times(3), () => Effect.forkChild(stage.dispatch.ask(asker())))
       yield* TestClock.adjust("1 seconds")
@@ -690,7 +688,7 @@ effect("under a rate, calls that take long do not hold those for which there is 
   onStage(
     (stage) =>
       Effect.gen(function* () {
-        MutableRef.set(stage.live, { concurrency: 16, pack: "off" })
+        MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 16, pack: "off" }))
         yield* SubscriptionRef.set(stage.outlet, "not yet")
         yield* Effect.forEach(times(20), () => Effect.forkChild(stage.dispatch.ask(asker())))
         yield* TestClock.adjust("1 seconds")
@@ -709,7 +707,7 @@ effect("under a rate, a backlog leaves in full batches and never faster than the
   onStage(
     (stage) =>
       Effect.gen(function* () {
-        MutableRef.set(stage.live, { concurrency: 16, pack: "reads" })
+        MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 16, pack: "reads" }))
         yield* SubscriptionRef.set(stage.outlet, "not yet")
         yield* Effect.forEach(times(500), () => Effect.forkChild(stage.dispatch.ask(asker())))
         yield* TestClock.adjust("1 seconds")
@@ -749,7 +747,7 @@ effect("heavy requests that crowd and are passed over for light ones rest, and t
   onStage(
     (stage) =>
       Effect.gen(function* () {
-        MutableRef.set(stage.live, { concurrency: 4, pack: "reads" })
+        MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 4, pack: "reads" }))
         yield* SubscriptionRef.set(stage.outlet, "not yet")
         const crowd = { mayRest: () => true, crowds: () => true }
         const ask = (method: string) => Effect.forkChild(stage.dispatch.ask(asker({ ...crowd, method })))
