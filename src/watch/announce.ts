@@ -1,5 +1,7 @@
-import { Clock, Effect } from "effect"
+import { Clock, Effect, Fiber } from "effect"
+import { Pause } from "../bridge/pause.ts"
 import { tell } from "../events.ts"
+import { Journal } from "../journal/journal.ts"
 import { Intake } from "../queue/intake.ts"
 import { until } from "../queue/kept.ts"
 import { type Cause, causeOf } from "./cause.ts"
@@ -12,7 +14,7 @@ const patience = "20 seconds"
 /** A cause has to be seen twice before it is told: one that comes and goes is none. */
 const every = "500 millis"
 
-/** What is well is said again only after so long, or after something else was told to be wrong. Milliseconds. */
+/** What is usual is logged again only after so long, in milliseconds. */
 const quiet = 600_000
 
 /**
@@ -22,41 +24,50 @@ const quiet = 600_000
 export const announce = Effect.gen(function* () {
   const systemd = yield* Systemd
   const intake = yield* Intake
+  const journal = yield* Journal
+  const pause = yield* Pause
   const overview = yield* Overview
   const cause = Effect.map(overview.status, causeOf)
 
   yield* Effect.addFinalizer(() => systemd.stopping)
-  yield* Effect.timeoutOption(
-    until(intake.consuming, (on) => on),
-    patience
-  )
-  let told = yield* cause
-  yield* systemd.ready(told.en)
-  let seen = told
+  let said: Cause | undefined
+  let seen: Cause | undefined
   let logged: Cause | undefined
-  const calm = new Map<string, number>()
+  const told = new Map<string, number>()
 
-  /** Of a change between what is well and what has to wait for the portal, a busy bridge would say too much. */
+  /** Of work that comes and goes, and waits for the portal now and then, a busy bridge would say too much. */
   const log = Effect.fnUntraced(function* (now: Cause) {
     if (now.code === logged?.code) return
     const at = yield* Clock.currentTimeMillis
-    if (now.kind === "fails" || !now.moves) calm.clear()
-    else if (at - (calm.get(now.code) ?? -Infinity) < quiet) return
-    else calm.set(now.code, at)
+    const isUsual = now.kind === "fine" ? logged?.kind === "fine" : now.moves && now.kind === "waits"
+    if (isUsual && at - (told.get(now.code) ?? -Infinity) < quiet) return
+    told.set(now.code, at)
     logged = now
     yield* tell(now.kind === "fails" ? "hindered" : "doing", { cause: now.code, says: now.en })
   })
 
-  return yield* Effect.forever(
+  const started = yield* Effect.forkScoped(
+    Effect.raceAllFirst([
+      until(intake.consuming, (on) => on),
+      until(journal.state, ({ _tag }) => _tag === "standby"),
+      until(pause.since, (since) => since !== undefined),
+      Effect.sleep(patience)
+    ]).pipe(
+      Effect.andThen(cause),
+      Effect.andThen(({ en }) => systemd.ready(en))
+    )
+  )
+
+  yield* Effect.forever(
     Effect.gen(function* () {
       const now = yield* cause
-      if (now.code === seen.code) {
-        if (now.en !== told.en) yield* systemd.status(now.en)
-        told = now
+      if (now.code === seen?.code) {
+        if (now.en !== said?.en) yield* systemd.status(now.en)
+        said = now
         yield* log(now)
       }
       seen = now
       yield* Effect.sleep(every)
     })
-  )
+  ).pipe(Effect.raceFirst(Effect.andThen(Fiber.join(started), Effect.never)))
 })

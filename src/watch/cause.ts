@@ -85,6 +85,9 @@ const paced = (status: Status, language: "en" | "ru", why?: string) => {
   return parts.join(", ")
 }
 
+const lately = (status: Status, language: "en" | "ru") =>
+  status.pace.minute.answers === 0 ? "" : `${paced(status, language)}, `
+
 const rateText = ({ rate }: Status) => `${Number((rate.perSecond ?? 0).toFixed(2))}/s`
 
 const firstClosed = (status: Status) => {
@@ -98,8 +101,8 @@ const idle: Rule = {
   kind: "fine",
   moves: true,
   holds: () => true,
-  en: ({ settings }) => `nothing to do: ${settings.in.join(", ")} is empty; send requests there`,
-  ru: ({ settings }) => `делать нечего: очередь ${settings.in.join(", ")} пуста; присылайте запросы в неё`
+  en: (s) => `${lately(s, "en")}nothing to do: ${s.settings.in.join(", ")} is empty; send requests there`,
+  ru: (s) => `${lately(s, "ru")}делать нечего: очередь ${s.settings.in.join(", ")} пуста; присылайте запросы в неё`
 }
 
 /** The first that holds is the cause. Texts name the remedy; both languages say the same. */
@@ -292,7 +295,7 @@ const rules: ReadonlyArray<Rule> = [
     code: "working",
     kind: "fine",
     moves: true,
-    holds: ({ backlog, pace, inFlight }) => backlog.left > 0 || inFlight.calls > 0 || pace.moment.answers > 0,
+    holds: ({ backlog, inFlight }) => backlog.left > 0 || inFlight.calls > 0,
     en: (s) => paced(s, "en"),
     ru: (s) => paced(s, "ru")
   }
