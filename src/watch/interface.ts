@@ -8,6 +8,7 @@ import { tell } from "../events.ts"
 import { isWritable, nameFor } from "../journal/place.ts"
 import { type HttpAddress, isLoopback, Settings } from "../settings.ts"
 import { metrics } from "./metrics.ts"
+import { page } from "./page.ts"
 import { reading } from "./reading.ts"
 import { steering } from "./steering.ts"
 
@@ -17,7 +18,7 @@ type Handler = (request: Request) => Promise<Response>
 const again = Schedule.spaced("5 seconds")
 
 /** What may be read, everywhere. */
-const readable = Layer.mergeAll(reading, metrics)
+const readable = Layer.mergeAll(page, reading, metrics)
 
 /** Opens the socket for commands and, where it is wanted, the address for readers. Neither ever stops the bridge. */
 export const openInterface = Effect.gen(function* () {

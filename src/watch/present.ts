@@ -1,4 +1,5 @@
-import { lengthOf, type Report } from "./cause.ts"
+import type { Report } from "./cause.ts"
+import { lengthOf } from "./length.ts"
 import type { Found } from "./steering.ts"
 
 /** Reports as a person reads them on a terminal. Pure. */

@@ -1,7 +1,7 @@
 import { Clock, Effect, Schedule, Stream } from "effect"
-import { HttpRouter, HttpServerResponse } from "effect/http"
+import { HttpRouter, HttpServerRequest, HttpServerResponse } from "effect/http"
 import packaged from "../../package.json" with { type: "json" }
-import { readyOf, type Report, reportOf } from "./cause.ts"
+import { readyOf, reportOf } from "./cause.ts"
 import { Overview } from "./overview.ts"
 
 /** Those who may follow the events at once: a page is one, and a forgotten one is one, too. */
@@ -9,6 +9,9 @@ const mostListeners = 16
 
 /** How long a report is good for, in milliseconds: all who follow get the same. */
 const fresh = 500
+
+/** Less than a step of the history, in milliseconds. */
+const slack = 1_000
 
 /** A response that is not to be kept by anybody. */
 export const json = (body: unknown, status = 200) =>
@@ -19,14 +22,14 @@ export const reading = HttpRouter.use((router) =>
   Effect.gen(function* () {
     const overview = yield* Overview
     let listeners = 0
-    let last: { readonly at: number; readonly text: string; readonly report: Report } | undefined
+    let last: { readonly at: number; readonly text: string; readonly event: Uint8Array } | undefined
 
     const report = Effect.gen(function* () {
       yield* overview.attend
       const at = yield* Clock.currentTimeMillis
       if (last !== undefined && at - last.at < fresh) return last
-      const report = reportOf(yield* overview.status)
-      last = { at, report, text: JSON.stringify(report) }
+      const text = JSON.stringify(reportOf(yield* overview.status))
+      last = { at, text, event: Buffer.from(`data: ${text}\n\n`) }
       return last
     })
 
@@ -38,7 +41,13 @@ export const reading = HttpRouter.use((router) =>
     yield* router.add(
       "GET",
       "/history",
-      Effect.map(overview.history, (points) => json(points))
+      Effect.gen(function* () {
+        const { url } = yield* HttpServerRequest.HttpServerRequest
+        const after = Number(new URL(url, "http://b24rmq").searchParams.get("after") ?? -Infinity)
+        const points = yield* overview.history
+        // The wall clock is read anew each time: the same point may come out a little later.
+        return json(points.filter(({ at }) => at - slack > after))
+      })
     )
     yield* router.add("GET", "/health", Effect.succeed(json({ alive: true, version: packaged.version })))
     yield* router.add(
@@ -58,8 +67,7 @@ export const reading = HttpRouter.use((router) =>
         listeners++
         const events = Stream.fromEffect(report).pipe(
           Stream.repeat(Schedule.spaced("1 second")),
-          Stream.map(({ text }) => `data: ${text}\n\n`),
-          Stream.encodeText,
+          Stream.map(({ event }) => event),
           Stream.ensuring(Effect.sync(() => void listeners--))
         )
         return HttpServerResponse.stream(events, { contentType: "text/event-stream" })
