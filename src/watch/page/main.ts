@@ -26,11 +26,14 @@ const draw = () => {
   if (last !== undefined) for (const { set } of drawn) set(points, last.at)
 }
 
+/** The address may hold a password, which only the page itself may be asked for with. */
+const at = (path: string) => location.origin + path
+
 /** The first time the whole hour, then what has come since. */
 const grow = async () => {
   lookedAt = performance.now()
   const newest = points.at(-1)?.at
-  const answer = await fetch(newest === undefined ? "/history" : `/history?after=${newest}`)
+  const answer = await fetch(at(newest === undefined ? "/history" : `/history?after=${newest}`))
   if (!answer.ok) return
   const more = (await answer.json()) as typeof points
   points = [...points, ...more].filter(({ at }) => at > (last?.at ?? 0) - hour)
@@ -52,7 +55,7 @@ const hear = (report: Report) => {
 
 const follow = () => {
   events?.close()
-  const source = new EventSource("/events")
+  const source = new EventSource(at("/events"))
   events = source
   source.addEventListener("message", ({ data }) => hear(JSON.parse(data as string) as Report))
   // It tries again by itself, unless what answered was no stream: then there are too many followers, or a proxy spoke.

@@ -106,74 +106,78 @@ const waits = (report: Report, speech: Speech) => {
   )
 }
 
-/** How much of a budget is used: scarce from three quarters, and exhausted where that stops somebody. */
-const gauge = (name: string, used: number, allowed: number, text: string, isClosed: boolean) =>
-  h("meter", {
-    min: 0,
-    max: allowed,
-    value: Math.min(allowed, Math.max(0, used)).toFixed(2),
-    low: allowed * 0.75,
-    high: isClosed ? allowed * 0.75 : allowed,
-    optimum: 0,
-    "aria-label": name,
-    "aria-valuetext": text
-  })
+interface Budget {
+  readonly name: Child
+  readonly label: string
+  readonly used: number
+  readonly allowed: number | null
+  readonly text: string
+  /** What it stops, and until when. */
+  readonly state: ReadonlyArray<string>
+  readonly isClosed: boolean
+}
 
-const budget = (
-  name: Child,
-  label: string,
-  used: number,
-  allowed: number | null,
-  text: string,
-  state: Child,
-  isClosed = false
-) =>
+/** A budget as a gauge: scarce from three quarters, and exhausted where it is closed. */
+const gauge = ({ allowed, isClosed, label, name, state, text, used }: Budget) =>
   h(
     "li",
     {},
     h("p", { class: "name" }, name, h("span", { class: "used" }, text)),
-    allowed === null ? undefined : gauge(label, used, allowed, text, isClosed),
-    state
+    allowed === null
+      ? undefined
+      : h("meter", {
+          min: 0,
+          max: allowed,
+          value: Math.min(allowed, Math.max(0, used)).toFixed(2),
+          low: allowed * 0.75,
+          high: isClosed ? allowed * 0.75 : allowed,
+          optimum: 0,
+          "aria-label": label,
+          "aria-valuetext": text
+        }),
+    state.length === 0 ? undefined : h("p", { class: "state" }, state.join(", "))
   )
 
-const budgets = (report: Report, speech: Speech): ReadonlyArray<Element> => {
-  const { decimal, whole, words } = speech
+const rateOf = (report: Report, speech: Speech): Budget => {
   const { depth, level, pausedUntil, perSecond } = report.rate
-  const state = (text: string | undefined) => (text === undefined ? undefined : h("p", { class: "state" }, text))
-  const rate = budget(
-    h("span", {}, words.rate),
-    words.rate,
-    level,
-    depth,
-    depth === null ? words.noRate : words.rateUsed(whole(level), whole(depth), decimal(perSecond ?? 0)),
-    state(pausedUntil === null ? undefined : words.paused(ahead(report, pausedUntil, speech)))
-  )
-  const methods = report.budgets
-    .slice(0, mostBudgets)
-    .map(({ allowed, closedUntil, credential, method, used, waiting }) =>
-      budget(
-        h("span", {}, h("code", {}, method), h("small", {}, `${words.webhook} ${credential}`)),
-        `${method} ${credential}`,
-        used,
-        allowed,
-        allowed === null
-          ? `${decimal(used)} ${speech.language === "en" ? "s" : "с"}`
-          : words.secondsUsed(decimal(used), decimal(allowed)),
-        state(
-          [
-            closedUntil === null ? [] : [words.opens(ahead(report, closedUntil, speech))],
-            waiting === 0 ? [] : [words.waitFor(whole(waiting))]
-          ]
-            .flat()
-            .join(", ") || undefined
-        )
-      )
-    )
+  const { decimal, whole, words } = speech
+  return {
+    name: h("span", {}, words.rate),
+    label: words.rate,
+    used: level,
+    allowed: depth,
+    text: depth === null ? words.noRate : words.rateUsed(whole(level), whole(depth), decimal(perSecond ?? 0)),
+    state: pausedUntil === null ? [] : [words.paused(ahead(report, pausedUntil, speech))],
+    isClosed: pausedUntil !== null
+  }
+}
+
+const operatingOf =
+  (report: Report, speech: Speech) =>
+  ({ allowed, closedUntil, credential, method, used, waiting }: Report["budgets"][number]): Budget => {
+    const { decimal, whole, words } = speech
+    return {
+      name: h("span", {}, h("code", {}, method), h("small", {}, `${words.webhook} ${credential}`)),
+      label: `${method} ${credential}`,
+      used,
+      allowed,
+      text: words.secondsUsed(decimal(used), allowed === null ? undefined : decimal(allowed)),
+      state: [
+        ...(closedUntil === null ? [] : [words.opens(ahead(report, closedUntil, speech))]),
+        ...(waiting === 0 ? [] : [words.waitFor(whole(waiting))])
+      ],
+      isClosed: closedUntil !== null
+    }
+  }
+
+const budgets = (report: Report, speech: Speech): ReadonlyArray<Element> => {
+  const { whole, words } = speech
+  const methods = report.budgets.slice(0, mostBudgets).map(operatingOf(report, speech))
   const hidden = report.budgets.length - methods.length
   return [
-    h("ul", { class: "budgets" }, rate),
+    h("ul", { class: "budgets" }, gauge(rateOf(report, speech))),
     h("h3", {}, words.operating),
-    methods.length === 0 ? nothing(words.noBudgets) : h("ul", { class: "budgets" }, ...methods),
+    methods.length === 0 ? nothing(words.noBudgets) : h("ul", { class: "budgets" }, ...methods.map(gauge)),
     ...(hidden === 0 ? [] : [nothing(words.more(whole(hidden)))])
   ]
 }

@@ -58,7 +58,8 @@ const english = {
   paused: (when: string) => `paused, goes on ${when}`,
   operating: "Operating time",
   noBudgets: "None was counted yet.",
-  secondsUsed: (used: string, allowed: string) => `${used} of ${allowed} s`,
+  secondsUsed: (used: string, allowed: string | undefined) =>
+    allowed === undefined ? `${used} s` : `${used} of ${allowed} s`,
   opens: (when: string) => `closed, opens ${when}`,
   waitFor: (count: string) => `${count} wait`,
   more: (count: string) => `and ${count} more with less used`,
@@ -157,7 +158,7 @@ const russian: Words = {
   paused: (when) => `пауза, дальше ${when}`,
   operating: "Время выполнения",
   noBudgets: "Пока ничего не насчитано.",
-  secondsUsed: (used, allowed) => `${used} из ${allowed} с`,
+  secondsUsed: (used, allowed) => (allowed === undefined ? `${used} с` : `${used} из ${allowed} с`),
   opens: (when) => `закрыт, откроется ${when}`,
   waitFor: (count) => `ждут: ${count}`,
   more: (count) => `и ещё ${count}, где занято меньше`,
