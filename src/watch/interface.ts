@@ -9,7 +9,7 @@ import { isWritable, nameFor } from "../journal/place.ts"
 import { type HttpAddress, isLoopback, Settings } from "../settings.ts"
 import { metrics } from "./metrics.ts"
 import { page } from "./page.ts"
-import { reading } from "./reading.ts"
+import { reading, reports } from "./reading.ts"
 import { steering } from "./steering.ts"
 
 type Handler = (request: Request) => Promise<Response>
@@ -17,14 +17,12 @@ type Handler = (request: Request) => Promise<Response>
 /** Between attempts to open what could not be opened: another bridge may have had it, and end. */
 const again = Schedule.spaced("5 seconds")
 
-/** What may be read, everywhere. */
-const readable = Layer.mergeAll(page, reading, metrics)
-
 /** Opens the socket for commands and, where it is wanted, the address for readers. Neither ever stops the bridge. */
 export const openInterface = Effect.gen(function* () {
   const settings = yield* Settings
   const { http, httpPassword } = settings
   const path = socketPath(settings)
+  const readable = Layer.mergeAll(page, reading(yield* reports), metrics)
   const steered = yield* handlerOf(Layer.mergeAll(readable, steering))
   yield* untilOpen(listenOn(path, steered), (reason) => tell("socket-failed", { socket: path, reason })).pipe(
     Effect.andThen(tell("socket-open", { socket: path })),

@@ -17,61 +17,66 @@ const slack = 1_000
 export const json = (body: unknown, status = 200) =>
   HttpServerResponse.text(JSON.stringify(body), { status, contentType: "application/json" })
 
-/** What may be read by whoever may read: nothing here changes anything, or shows a secret. */
-export const reading = HttpRouter.use((router) =>
-  Effect.gen(function* () {
-    const overview = yield* Overview
-    let listeners = 0
-    let last: { readonly at: number; readonly text: string; readonly event: Uint8Array } | undefined
-
-    const report = Effect.gen(function* () {
-      yield* overview.attend
-      const at = yield* Clock.currentTimeMillis
-      if (last !== undefined && at - last.at < fresh) return last
-      const text = JSON.stringify(reportOf(yield* overview.status))
-      last = { at, text, event: Buffer.from(`data: ${text}\n\n`) }
-      return last
-    })
-
-    yield* router.add(
-      "GET",
-      "/status",
-      Effect.map(report, ({ text }) => HttpServerResponse.text(text, { contentType: "application/json" }))
-    )
-    yield* router.add(
-      "GET",
-      "/history",
-      Effect.gen(function* () {
-        const { url } = yield* HttpServerRequest.HttpServerRequest
-        const after = Number(new URL(url, "http://b24rmq").searchParams.get("after") ?? -Infinity)
-        const points = yield* overview.history
-        // The wall clock is read anew each time: the same point may come out a little later.
-        return json(points.filter(({ at }) => at - slack > after))
-      })
-    )
-    yield* router.add("GET", "/health", Effect.succeed(json({ alive: true, version: packaged.version })))
-    yield* router.add(
-      "GET",
-      "/ready",
-      Effect.map(overview.status, (status) => {
-        const ready = readyOf(status)
-        return json(ready, ready.ready ? 200 : 503)
-      })
-    )
-    yield* router.add(
-      "GET",
-      "/events",
-      Effect.sync(() => {
-        if (listeners >= mostListeners)
-          return json({ error: `${mostListeners} follow already; close one of them` }, 503)
-        listeners++
-        const events = Stream.fromEffect(report).pipe(
-          Stream.repeat(Schedule.spaced("1 second")),
-          Stream.map(({ event }) => event),
-          Stream.ensuring(Effect.sync(() => void listeners--))
-        )
-        return HttpServerResponse.stream(events, { contentType: "text/event-stream" })
-      })
-    )
+/** The last report: one for all who read, whichever way, so that it is made and written once. */
+export const reports = Effect.gen(function* () {
+  const overview = yield* Overview
+  let last: { readonly at: number; readonly text: string; readonly event: Uint8Array } | undefined
+  return Effect.gen(function* () {
+    yield* overview.attend
+    const at = yield* Clock.currentTimeMillis
+    if (last !== undefined && at - last.at < fresh) return last
+    const text = JSON.stringify(reportOf(yield* overview.status))
+    last = { at, text, event: Buffer.from(`data: ${text}\n\n`) }
+    return last
   })
-)
+})
+
+/** What may be read by whoever may read: nothing here changes anything, or shows a secret. */
+export const reading = (report: Effect.Success<typeof reports>) =>
+  HttpRouter.use((router) =>
+    Effect.gen(function* () {
+      const overview = yield* Overview
+      let listeners = 0
+
+      yield* router.add(
+        "GET",
+        "/status",
+        Effect.map(report, ({ text }) => HttpServerResponse.text(text, { contentType: "application/json" }))
+      )
+      yield* router.add(
+        "GET",
+        "/history",
+        Effect.gen(function* () {
+          const { url } = yield* HttpServerRequest.HttpServerRequest
+          const after = Number(new URL(url, "http://b24rmq").searchParams.get("after") ?? -Infinity)
+          const points = yield* overview.history
+          // The wall clock is read anew each time: the same point may come out a little later.
+          return json(points.filter(({ at }) => at - slack > after))
+        })
+      )
+      yield* router.add("GET", "/health", Effect.succeed(json({ alive: true, version: packaged.version })))
+      yield* router.add(
+        "GET",
+        "/ready",
+        Effect.map(overview.status, (status) => {
+          const ready = readyOf(status)
+          return json(ready, ready.ready ? 200 : 503)
+        })
+      )
+      yield* router.add(
+        "GET",
+        "/events",
+        Effect.sync(() => {
+          if (listeners >= mostListeners)
+            return json({ error: `${mostListeners} follow already; close one of them` }, 503)
+          listeners++
+          const events = Stream.fromEffect(report).pipe(
+            Stream.repeat(Schedule.spaced("1 second")),
+            Stream.map(({ event }) => event),
+            Stream.ensuring(Effect.sync(() => void listeners--))
+          )
+          return HttpServerResponse.stream(events, { contentType: "text/event-stream" })
+        })
+      )
+    })
+  )
