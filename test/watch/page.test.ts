@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test"
 import { Effect, Schema } from "effect"
-import { existsSync, mkdirSync } from "node:fs"
+import { mkdirSync, statSync } from "node:fs"
 import { join } from "node:path"
 import type { BrowserContextOptions, Page } from "playwright-core"
 import { openPortal } from "../../src/sandbox/portal/server.ts"
@@ -257,9 +257,6 @@ live(
         const report = yield* agree(bridge, page, language)
         expect([name, report.backlog.left]).not.toEqual([name, 0])
         expect(yield* styleOf(page)).toEqual({ language, isDark, isWider: false })
-        const file = join(folder, `${name}.png`)
-        yield* Effect.promise(() => page.screenshot({ path: file, fullPage: true }))
-        expect(existsSync(file)).toBe(true)
         expect(yield* Effect.promise(() => page.content())).not.toContain("canary")
       }
 
@@ -271,6 +268,12 @@ live(
           Effect.map(drawn(first.page), (now) => now.every((picture, n) => picture !== before[n]) && now)
         )
       }
+      yield* answers.has(sent.length / 2, "280 seconds")
+      for (const { name, page } of pages) {
+        const path = join(folder, `${name}.png`)
+        yield* Effect.promise(() => page.screenshot({ path, fullPage: true }))
+        expect(statSync(path).size).toBeGreaterThan(10_000)
+      }
       yield* answers.has(sent.length, "280 seconds")
       yield* until(
         "the page says that all is done",
@@ -279,8 +282,6 @@ live(
       const last = yield* agree(bridge, first.page, "en")
       expect(last.pace.answers).toBe(sent.length)
       expect(last.refusals.map(({ code }) => code)).toContain("B24RMQ_BAD_JSON")
-      yield* Effect.promise(() => first.page.screenshot({ path: join(folder, "done.png"), fullPage: true }))
-
       const said = yield* Effect.promise(() => Promise.all(bodies))
       expect(said.length).toBeGreaterThan(4 * 4)
       for (const text of [...said, yield* Effect.promise(() => first.page.content())])

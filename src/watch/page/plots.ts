@@ -59,7 +59,7 @@ const plot = (title: string, lines: ReadonlyArray<Line>, write: (value: number) 
       padding: [8, 8, 0, 0],
       legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false }, points: { size: 7 } },
-      scales: { x: { time: true, auto: false }, y: { range: (_, __, top) => [0, Math.max(top * 1.1, 0.5)] } },
+      scales: { x: { time: true, auto: false }, y: { range: (_, __, top) => [0, Math.max(top * 1.1, 1)] } },
       axes: [
         { ...axis, size: 26, space: 60, values: (_, at) => at.map((seconds) => minute(seconds * 1_000)) },
         {
