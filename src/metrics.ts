@@ -14,7 +14,7 @@ const histogram = (name: string, description: string, boundaries: ReadonlyArray<
   Metric.histogram(name, { description, attributes, boundaries })
 
 /** A series for each value of a label. */
-const labelled = <const Value extends string, A>(
+export const labelled = <const Value extends string, A>(
   label: string,
   values: ReadonlyArray<Value>,
   make: (attributes: Attributes) => A

@@ -1,7 +1,7 @@
 import { Effect } from "effect"
 import { readFileSync, writeFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
-import { exposition, samplesOf } from "./watch/exposition.ts"
+import { idle, samplesOf } from "./watch/exposition.ts"
 
 /** The document that prints the table of metrics. */
 export const document = "docs/metrics.md"
@@ -13,7 +13,7 @@ const line = (cells: ReadonlyArray<string>) => `| ${cells.join(" | ")} |`
 const code = (text: string) => `\`${text}\``
 
 /** What a bridge with nothing to do tells of its metrics, as a Markdown table. */
-export const metricsTable = Effect.map(exposition, (text) => {
+export const metricsTable = Effect.map(idle, (text) => {
   const samples = samplesOf(text)
   const families = [...text.matchAll(/^# HELP (\w+) (.*)\n# TYPE \1 (\w+)$/gm)]
   const rows = families.map(([, name = "", meaning = "", type = ""]) => {

@@ -53,8 +53,9 @@ export const openAsking = Effect.fnUntraced(function* (
   const isReading = (request: Request) => isRead(request.method, ownReads)
 
   const answerTo = Effect.fnUntraced(function* (arrival: Arrival): Effect.fn.Return<Ending> {
-    const { request, delivery, place } = arrival
+    const { request, delivery, place, at } = arrival
     while (!delivery.isLost()) {
+      at("journal")
       const known = yield* journal.recall(request, isReading(request))
       switch (known._tag) {
         case "Answered":
@@ -66,6 +67,7 @@ export const openAsking = Effect.fnUntraced(function* (
           // A twin that came later must not wait for us: it does where a broker that was killed brings again what was parked.
           const twin = places.get(request.id)
           if (twin !== undefined && place !== undefined) dispatch.lines.advance(twin, place)
+          at("twin")
           const answer = yield* known.answer
           if (answer !== undefined) return answer
           break
@@ -85,9 +87,10 @@ export const openAsking = Effect.fnUntraced(function* (
   })
 
   const ask = Effect.fnUntraced(function* (arrival: Arrival): Effect.fn.Return<Ending | "overtaken"> {
-    const { delivery, place } = arrival
+    const { delivery, place, at } = arrival
     const request = stamp ? stamped(arrival.request) : arrival.request
     if (place !== undefined) places.set(request.id, place)
+    at("waiting")
     const reply = yield* dispatch.ask({
       request,
       isRead: isReading(request),
@@ -98,6 +101,7 @@ export const openAsking = Effect.fnUntraced(function* (
       isLost: delivery.isLost
     })
     places.delete(request.id)
+    at("journal")
     if (reply._tag !== "Sent") {
       yield* journal.release(request)
       if (reply._tag === "Closed") return reply
@@ -112,9 +116,10 @@ export const openAsking = Effect.fnUntraced(function* (
   })
 
   /** Finds out what became of a write that was sent and not answered. What follows it in its line waits for that. */
-  const findOut = Effect.fnUntraced(function* ({ delivery, place }: Arrival, doubt: Doubt) {
+  const findOut = Effect.fnUntraced(function* ({ delivery, place, at }: Arrival, doubt: Doubt) {
     const { request } = doubt
     const about = { message_id: request.messageId, method: request.method, user: request.user }
+    at("doubt")
     record(doubts, 1)
     yield* tell("outcome-in-doubt", about)
     const asker = { queue: delivery.queue, place, mayRest: () => false, crowds: () => false, isLost: () => false }
@@ -134,6 +139,7 @@ export const openAsking = Effect.fnUntraced(function* (
       yield* journal.release(request)
       return undefined
     }
+    at("journal")
     yield* journal.settle(request, answer)
     if (answer.outcome !== "unknown") yield* tell("outcome-found", about)
     else {

@@ -24,10 +24,12 @@ import { publishAgain } from "../schedules.ts"
 import { Settings } from "../settings.ts"
 import { openAsking } from "./asking.ts"
 import { Dispatch } from "./dispatch.ts"
+import { Journeys, type Stage } from "./journeys.ts"
 import type { Place } from "./lines.ts"
 import { type Arrival, openParking } from "./parking.ts"
 import { Pause } from "./pause.ts"
-import { Progress } from "./progress.ts"
+import { Replay } from "./replay.ts"
+import { Tally } from "./tally.ts"
 
 /** How long after a broker is back it may take until it has brought again what was lost. */
 const comesAgainWithin = "15 seconds"
@@ -42,13 +44,15 @@ export const bridge = Effect.gen(function* () {
   const outlet = yield* Outlet
   const journal = yield* Journal
   const dispatch = yield* Dispatch
-  const record = yield* recorder
+  const replay = yield* Replay
   const paused = yield* Pause
-  const progress = yield* Progress
+  const tally = yield* Tally
   const clock = yield* Clock.Clock
   const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
-  const journeys = yield* FiberSet.make<void, never>()
-  const start = yield* FiberSet.runtime(journeys)<never>()
+  const record = yield* recorder
+  const journeys = yield* Journeys
+  const fibers = yield* FiberSet.make<void, never>()
+  const start = yield* FiberSet.runtime(fibers)<never>()
   const parking = yield* openParking((delivery) => void start(total(delivery)))
   const stopping = yield* Latch.make()
   const pause = (duration: Duration.Input) =>
@@ -57,21 +61,30 @@ export const bridge = Effect.gen(function* () {
 
   /** One request, from the queue to the queue. */
   const journey = Effect.fnUntraced(function* (arrival: Arrival): Effect.fn.Return<void> {
-    const { request, delivery, place } = arrival
+    const { request, delivery, place, at } = arrival
     const answer = yield* asking.answerTo(arrival)
     // Without an answer it is given back: not acknowledged, it returns to the queue with its channel, in its order.
     if (answer === undefined) return
     if ("_tag" in answer) {
+      at("parking")
       if (!(yield* parking.rest(arrival, answer.until))) yield* journey(arrival)
       return
     }
     if (place !== undefined) dispatch.lines.leave(place)
-    if (!(yield* publish(delivery, answer, request.method))) return
+    at("answer")
+    if (!(yield* give(delivery, answer, request.method))) return
+    at("journal")
     yield* asking.confirmed(request, answer)
     delivery.ack()
-    progress.answered(answer.outcome, arrival.since)
+    tally.answered(answer.outcome, arrival.since)
     if (MutableRef.get(settings.live).logLevel === "debug") yield* answered(request, answer)
   })
+
+  /** Gives an answer, and keeps the request if an operator may mend it. False if its next delivery is answered instead. */
+  const give = (delivery: Delivery, answer: Answer, method: string | undefined) =>
+    Effect.tap(publish(delivery, answer, method), (published) =>
+      published ? replay.settled(delivery, answer) : Effect.void
+    )
 
   /** Publishes until the broker confirms; false if the delivery was lost before, for then its next one is answered. */
   const publish = (delivery: Delivery, answer: Answer, method: string | undefined): Effect.Effect<boolean> => {
@@ -97,31 +110,41 @@ export const bridge = Effect.gen(function* () {
 
   const reject = Effect.fnUntraced(function* (delivery: Delivery, rejected: Rejected, since: number) {
     const { messageId } = delivery.incoming
-    progress.refused({ code: rejected.code, messageId, method: undefined, credential: undefined })
+    tally.refused({ code: rejected.code, messageId, method: undefined, credential: undefined })
     yield* tell("request-rejected", { message_id: delivery.incoming.messageId, code: rejected.code })
-    if (!(yield* publish(delivery, rejection(rejected), undefined))) return
+    if (!(yield* give(delivery, rejection(rejected), undefined))) return
     delivery.ack()
-    progress.answered("rejected", since)
+    tally.answered("rejected", since)
   })
 
   /** One delivery, from its arrival to its end. */
   const total = (delivery: Delivery) => {
     const since = now()
-    progress.begun()
+    tally.begun()
+    const way = journeys.begin(delivery)
+    const at = (stage: Stage) => journeys.at(way, stage)
     let place: Place | undefined
     return Effect.suspend(() => {
       const read = readRequest(delivery.incoming, settings.maxRequest)
-      if (Result.isFailure(read)) return reject(delivery, read.failure, since)
+      if (Result.isFailure(read)) {
+        at("answer")
+        return reject(delivery, read.failure, since)
+      }
       const request = read.success
+      way.request = request
       // Nothing that waits comes before this: its place is that of its arrival.
       place = parking.placeOf(request, delivery)
-      return Effect.onError(journey({ request, delivery, place, since }), () => journal.release(request))
+      return Effect.onError(journey({ request, delivery, place, since, at }), () => journal.release(request))
     }).pipe(
-      Effect.catchCause((cause) => broken(delivery, cause)),
+      Effect.catchCause((cause) => {
+        at("answer")
+        return broken(delivery, cause)
+      }),
       Effect.ensuring(
         Effect.sync(() => {
-          progress.ended()
+          tally.ended()
           parking.leave(delivery, place)
+          journeys.end(way)
         })
       )
     )
@@ -131,7 +154,7 @@ export const bridge = Effect.gen(function* () {
   const broken = Effect.fnUntraced(function* (delivery: Delivery, cause: Cause.Cause<never>) {
     if (Cause.hasInterruptsOnly(cause)) return
     yield* tell("broken", { message_id: delivery.incoming.messageId, cause: Cause.pretty(cause) })
-    if (yield* publish(delivery, brokenAnswer, undefined)) delivery.ack()
+    if (yield* give(delivery, brokenAnswer, undefined)) delivery.ack()
   })
 
   const wants = new Map<"portal" | "journal" | "operator", Wanted>()
@@ -179,12 +202,32 @@ export const bridge = Effect.gen(function* () {
     SubscriptionRef.getUnsafe(paused.since) === undefined ? Effect.void : want("operator", "holding")
   )
 
-  /** While another bridge holds the journal, that one works and this one stands by. */
-  const mindJournal = Effect.gen(function* () {
-    yield* until(journal.state, ({ _tag }) => _tag === "standby")
-    yield* want("journal", "returning")
-    yield* until(journal.state, ({ _tag }) => _tag !== "standby")
+  /** Reads what is parked before it takes anything, for nothing may come before that. */
+  const work = Effect.gen(function* () {
+    yield* paused.known
+    yield* holdIfPaused
+    yield* parking.want(true)
+    yield* want("journal", "holding")
+    yield* parking.ready
+    // What this one had taken when another bridge took over was that one's to answer.
+    dispatch.lines.giveUp()
     yield* want("journal", "taking")
+    return yield* Effect.never
+  })
+
+  /** The bridge that holds the journal works, and no other one reads its queues. The rest stand by. */
+  const mindJournal = Effect.gen(function* () {
+    yield* until(journal.state, ({ _tag }) => _tag === "ready" || _tag === "failed")
+    while (true) {
+      yield* Effect.raceFirst(
+        work,
+        until(journal.state, ({ _tag }) => _tag === "standby")
+      )
+      yield* want("journal", "returning")
+      yield* parking.want(false)
+      // That the store cannot be asked does not mean that the other one is gone.
+      yield* until(journal.state, ({ _tag }) => _tag === "ready")
+    }
   })
 
   /** What was lost and has not come again by then is not coming. */
@@ -198,22 +241,19 @@ export const bridge = Effect.gen(function* () {
 
   const dropLost = Stream.runForEach(SubscriptionRef.changes(intake.losses), () => dispatch.look)
 
+  yield* want("journal", "returning")
   const deciding = yield* Effect.forkScoped(dispatch.run)
   const minding = yield* Effect.forkScoped(
-    Effect.raceAllFirst([mindPortal, mindJournal, mindPause].map((mind) => Effect.forever(mind)))
+    Effect.raceAllFirst([Effect.forever(mindPortal), Effect.forever(mindPause), mindJournal])
   )
   const dropping = yield* Effect.forkScoped(Effect.raceFirst(dropLost, Effect.forever(giveUpLost)))
-  const opened = until(journal.state, ({ _tag }) => _tag === "ready" || _tag === "failed")
   const fetching = yield* Effect.forkScoped(parking.run)
   const taking = yield* Stream.runForEachArray(intake.deliveries, (arrived) =>
     Effect.sync(() => {
       record(taken, arrived.length)
       for (const delivery of arrived) start(total(delivery))
     })
-  ).pipe(
-    (taking) => Effect.all([opened, paused.known, holdIfPaused, parking.ready, taking], { discard: true }),
-    Effect.forkScoped
-  )
+  ).pipe(Effect.forkScoped)
   // Runs before the forked fibers are interrupted, for it is added after them: the channel of the intake has to stay
   // open until the last journey has acknowledged.
   yield* Effect.addFinalizer(() =>
@@ -223,12 +263,12 @@ export const bridge = Effect.gen(function* () {
       yield* intake.want("holding")
       yield* stopping.open
       yield* dispatch.close
-      if (Option.isNone(yield* Effect.timeoutOption(FiberSet.awaitEmpty(journeys), settings.drain)))
+      if (Option.isNone(yield* Effect.timeoutOption(FiberSet.awaitEmpty(fibers), settings.drain)))
         yield* tell("drain-cut")
     })
   )
   return yield* Effect.raceAllFirst([
-    FiberSet.join(journeys),
+    FiberSet.join(fibers),
     ...[taking, deciding, minding, fetching, dropping].map((fiber) => Fiber.join<unknown, never>(fiber))
   ])
 })

@@ -16,7 +16,7 @@ import {
 import { tell } from "../events.ts"
 import type { Request } from "../message/request.ts"
 import { Journal } from "../journal/journal.ts"
-import * as Metrics from "../metrics.ts"
+import { packed, portalRequests, portalTime, recorder, refusals, retries, waited } from "../metrics.ts"
 import { mostCommands, pack, unpack } from "../portal/batch.ts"
 import { type Call, Portal } from "../portal/client.ts"
 import * as Limits from "../portal/limits.ts"
@@ -27,11 +27,24 @@ import { probe as probeSchedule, readAgain } from "../schedules.ts"
 import { Settings } from "../settings.ts"
 import type { Lines } from "./lines.ts"
 import { Pause } from "./pause.ts"
-import { Progress } from "./progress.ts"
+import { Tally } from "./tally.ts"
 import { type Asker, commandFor, type ReadPause, type Reply, type Waiting, WaitingRoom } from "./room.ts"
 import { batchOf, duesOf, type Scene, Turn, type WaitReason, withoutJournal } from "./turn.ts"
 
 export type Health = "well" | "away"
+
+/** What moves, for whoever watches. Times are milliseconds of the monotonic clock. */
+export interface Activity {
+  /** The identities of all who wait or are called. */
+  readonly held: () => ReadonlySet<string>
+  /** When the oldest of the calls in flight left. */
+  readonly oldestCall: () => number | undefined
+  /** Whether somebody could leave now, and has waited for company long enough. */
+  readonly couldLeave: () => boolean
+  /** Calls that have left, and that have ended. */
+  readonly left: () => number
+  readonly ended: () => number
+}
 
 /** The waiting room: who waits, why, and what leaves next. The only one who calls the portal. */
 export class Dispatch extends Context.Service<
@@ -55,12 +68,13 @@ export class Dispatch extends Context.Service<
     readonly seen: Effect.Effect<Seen>
     /** Those of a message_id who wait, and why. */
     readonly find: (messageId: string) => Effect.Effect<Whereabouts>
+    readonly activity: Activity
   }
 >()("b24rmq/Dispatch") {
   static readonly layer = Layer.effect(
     Dispatch,
     Effect.suspend(() => open)
-  ).pipe(Layer.provideMerge(Layer.mergeAll(Progress.layer, Pause.layer)))
+  ).pipe(Layer.provideMerge(Layer.mergeAll(Tally.layer, Pause.layer)))
 }
 
 /** The waiting room and the portal's limits at one moment. Times are milliseconds of the monotonic clock. */
@@ -139,10 +153,10 @@ const open = Effect.gen(function* () {
   const portal = yield* Portal
   const outlet = yield* Outlet
   const journal = yield* Journal
-  const progress = yield* Progress
+  const tally = yield* Tally
   const pause = yield* Pause
   const clock = yield* Clock.Clock
-  const record = yield* Metrics.recorder
+  const record = yield* recorder
   const start = yield* FiberSet.makeRuntime<never>()
   const health = yield* SubscriptionRef.make<Health>("well")
   const wakes = yield* Queue.sliding<void>(1)
@@ -151,6 +165,10 @@ const open = Effect.gen(function* () {
   /** Seconds of operating time that calls in flight will take, by method and for `batch`. */
   const underWay = new Map<string, number>()
   let inFlight = 0
+  /** When the calls in flight left, and who is in them. */
+  const calls = new Map<ReadonlyArray<Waiting>, number>()
+  let left = 0
+  let ended = 0
   const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
   const seconds = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e9
   const live = () => MutableRef.get(settings.live)
@@ -161,7 +179,7 @@ const open = Effect.gen(function* () {
   let travelling = 0
   let applied = live().rate
   /** Calls that left while the rate was scarce, and the requests in them; the older ones count less. */
-  const packed = { calls: 0, requests: 0 }
+  const batched = { calls: 0, requests: 0 }
   let callTakes: number | undefined
   let healthSince = now()
   let awayReason: string | undefined
@@ -219,6 +237,8 @@ const open = Effect.gen(function* () {
     const leftAt = now()
     inFlight++
     travelling += members.length
+    left++
+    calls.set(members, leftAt)
     limits = Limits.left(limits, leftAt)
     for (const one of members) {
       room.exit(one)
@@ -226,8 +246,8 @@ const open = Effect.gen(function* () {
       one.sentAt = clock.currentTimeMillisUnsafe()
     }
     if (room.size > 0 && Limits.linger(limits, leftAt) > 0) {
-      packed.calls = packed.calls * (1 - 1 / remembered) + 1
-      packed.requests = packed.requests * (1 - 1 / remembered) + members.length
+      batched.calls = batched.calls * (1 - 1 / remembered) + 1
+      batched.requests = batched.requests * (1 - 1 / remembered) + members.length
     }
     const dues = duesOf(limits, members)
     for (const [method, seconds] of dues) addUnderWay(method, seconds)
@@ -244,6 +264,8 @@ const open = Effect.gen(function* () {
             travelling -= members.length
             const took = now() - leftAt
             callTakes = callTakes === undefined ? took : callTakes * 0.9 + took * 0.1
+            ended++
+            calls.delete(members)
             for (const [method, seconds] of dues) addUnderWay(method, -seconds)
             wake()
           })
@@ -292,22 +314,22 @@ const open = Effect.gen(function* () {
     Effect.suspend(() => {
       const begun = seconds()
       const kind = members.length === 1 ? "single" : "batch"
-      if (kind === "batch") record(Metrics.packed, members.length)
+      if (kind === "batch") record(packed, members.length)
       for (const { attempts, since } of members) {
-        if (attempts === 1) record(Metrics.waited, begun - since / 1_000)
-        else record(Metrics.retries, 1)
+        if (attempts === 1) record(waited, begun - since / 1_000)
+        else record(retries, 1)
       }
       return Effect.map(portal.call(call), (outcome) => {
-        record(Metrics.portalTime[kind], seconds() - begun)
-        record(Metrics.portalRequests[kind][resultOf(outcome)], 1)
+        record(portalTime[kind], seconds() - begun)
+        record(portalRequests[kind][resultOf(outcome)], 1)
         countRefusal(outcome)
         return outcome
       })
     })
 
   const countRefusal = (outcome: Outcome) => {
-    if (outcome._tag === "Limited") record(Metrics.refusals[outcome.scope === "portal" ? "rate" : "operating_time"], 1)
-    else if ("alarm" in outcome && outcome.alarm !== undefined) record(Metrics.refusals[outcome.alarm], 1)
+    if (outcome._tag === "Limited") record(refusals[outcome.scope === "portal" ? "rate" : "operating_time"], 1)
+    else if ("alarm" in outcome && outcome.alarm !== undefined) record(refusals[outcome.alarm], 1)
   }
 
   const alone = (one: Waiting) =>
@@ -360,42 +382,32 @@ const open = Effect.gen(function* () {
   const settlePacked = Effect.fnUntraced(function* (one: Waiting, outcome: Outcome) {
     limits = Limits.learnMember(limits, now(), one.method, batchOf(one), outcome)
     countRefusal(outcome)
-    if (outcome._tag === "Limited") yield* alarm("method-closed", one.method, "OPERATION_TIME_LIMIT")
+    if (outcome._tag === "Limited") yield* tell("method-closed", { about: one.method, reason: "OPERATION_TIME_LIMIT" })
     // A refusal without any text may be the packing's own fault: a read asks again alone.
     if (outcome._tag === "Refused" && one.isRead && outcome.code === "" && isMute(outcome.body))
       return yield* goAlone(one)
     return yield* settle(one, outcome, true)
   })
 
-  const alarmed = new Map<string, number>()
-  /** The same alarm again is one event for ten minutes. */
-  const alarm = (event: "credential-refused" | "account-blocked" | "method-closed", about: string, reason: string) =>
-    Effect.suspend(() => {
-      const key = `${event} ${about} ${reason}`
-      if (now() < (alarmed.get(key) ?? -Infinity)) return Effect.void
-      alarmed.set(key, now() + 600_000)
-      return tell(event, { about, reason })
-    })
-
   /** Learns from an HTTP request, and raises the alarms that it gives reason for. */
   const learn = (method: string, credential: string, outcome: Outcome) =>
     Effect.suspend(() => {
       const before = limits
       limits = Limits.learn(limits, now(), method, outcome, live().concurrency)
-      if (outcome._tag === "Done") progress.credentialAccepted(credential)
+      if (outcome._tag === "Done") tally.credentialAccepted(credential)
       if (outcome._tag === "Refused" && outcome.alarm === "credential") {
-        progress.credentialRefused(credential, outcome.code, methodIn(method))
-        return alarm("credential-refused", credential, outcome.code)
+        tally.credentialRefused(credential, outcome.code, methodIn(method))
+        return tell("credential-refused", { about: credential, reason: outcome.code })
       }
       if (outcome._tag === "Unavailable" || (outcome._tag === "Unknown" && outcome.silent)) {
         Queue.offerUnsafe(suspicions, outcome.reason)
         accountBlocked = outcome._tag === "Unavailable" && outcome.alarm === "account"
         return outcome._tag === "Unavailable" && outcome.alarm === "account"
-          ? alarm("account-blocked", "", outcome.reason)
+          ? tell("account-blocked", { reason: outcome.reason })
           : Effect.void
       }
       if (outcome._tag !== "Limited") return Effect.void
-      if (outcome.scope === "method") return alarm("method-closed", method, "OPERATION_TIME_LIMIT")
+      if (outcome.scope === "method") return tell("method-closed", { about: method, reason: "OPERATION_TIME_LIMIT" })
       return limits.pausedUntil === before.pausedUntil
         ? Effect.void
         : tell("rate-refused", { pause_ms: Math.round(limits.pausedUntil - now()) })
@@ -405,7 +417,7 @@ const open = Effect.gen(function* () {
   const settle = Effect.fnUntraced(function* (one: Waiting, outcome: Outcome, packed: boolean) {
     switch (outcome._tag) {
       case "Refused":
-        progress.refused({ ...one.request, code: outcome.code })
+        tally.refused({ ...one.request, code: outcome.code })
         return sent(one, outcome, packed)
       case "Done":
         return sent(one, outcome, packed)
@@ -440,7 +452,7 @@ const open = Effect.gen(function* () {
       limits = Limits.left(limits, now())
       const wasAway = limits.health === "away"
       const seen = yield* portal.probe
-      record(Metrics.portalRequests.probe[resultOf(seen)], 1)
+      record(portalRequests.probe[resultOf(seen)], 1)
       const lives = provesLife(seen)
       limits = Limits.probed(limits, lives)
       if (lives) {
@@ -517,7 +529,7 @@ const open = Effect.gen(function* () {
     const together = some.filter((one) => turn.mayBePacked(one)).length
     const calls = some.length - together + together / mostCommands
     const prior = some.length === 0 ? 1 : some.length / calls
-    return (packed.requests + prior * expected) / (packed.calls + expected)
+    return (batched.requests + prior * expected) / (batched.calls + expected)
   }
 
   const find = (messageId: string): Whereabouts => {
@@ -556,6 +568,17 @@ const open = Effect.gen(function* () {
       accountBlocked: accountBlocked && limits.health === "away"
     }
   }
+
+  const couldLeave = () => {
+    if (room.isClosing || isPaused() || answersCannotGo() || room.size === 0) return false
+    const seen = sceneNow()
+    if (Limits.room(limits, seen.at, inFlight, seen.ceiling).calls < 1) return false
+    const turn = new Turn(seen)
+    const patience = Limits.linger(limits, seen.at)
+    return room.everyone.some((one) => one.since + patience < seen.at && turn.obstacle(one) === undefined)
+  }
+
+  const held = () => new Set([...room.everyone, ...[...calls.keys()].flat()].map(({ request }) => request.id))
 
   return Dispatch.of({
     run: Effect.forever(decide).pipe(
@@ -601,7 +624,14 @@ const open = Effect.gen(function* () {
     }),
     health,
     seen: Effect.sync(seen),
-    find: (messageId) => Effect.sync(() => find(messageId))
+    find: (messageId) => Effect.sync(() => find(messageId)),
+    activity: {
+      held,
+      oldestCall: () => calls.values().next().value,
+      couldLeave,
+      left: () => left,
+      ended: () => ended
+    }
   })
 })
 
@@ -609,7 +639,6 @@ const open = Effect.gen(function* () {
 const methodOf = ({ credential, method }: Request) => `${credential} ${method.toLowerCase()}`
 
 const methodIn = (method: string) => method.slice(method.indexOf(" ") + 1)
-
 /** The word for what a call came to. */
 const resultOf = ({ _tag }: Outcome) => _tag.toLowerCase() as Lowercase<Outcome["_tag"]>
 

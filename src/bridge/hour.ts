@@ -7,6 +7,7 @@ export class Hour {
   private readonly answers = new Uint32Array(steps)
   private readonly refusals = new Uint32Array(steps)
   private readonly latencies = new Uint32Array(steps * bins)
+  private whole: { readonly step: number; readonly sum: Sum } | undefined
 
   /** One was answered, after so many milliseconds. */
   add(now: number, latency: number, refused: boolean): void {
@@ -20,6 +21,13 @@ export class Hour {
   sum(now: number, span: number): Sum {
     const last = Math.floor(now / stepOf)
     return this.over(last - Math.ceil(span / stepOf) + 1, last)
+  }
+
+  /** The whole hour: worked out once in a step. */
+  all(now: number): Sum {
+    const step = Math.floor(now / stepOf)
+    if (this.whole?.step !== step) this.whole = { step, sum: this.over(step - steps + 1, step) }
+    return this.whole.sum
   }
 
   /** Each step that is over, from the first in which there was an answer. */

@@ -8,6 +8,7 @@ import { isParked, Parked } from "../queue/parked.ts"
 import type { Note, ParkedDelivery, Verdict } from "../queue/walk.ts"
 import { Settings } from "../settings.ts"
 import { Dispatch } from "./dispatch.ts"
+import type { Stage } from "./journeys.ts"
 import type { Place } from "./lines.ts"
 import { lineOf } from "./order.ts"
 import { Pause } from "./pause.ts"
@@ -19,6 +20,8 @@ export interface Arrival {
   readonly place: Place | undefined
   /** When it came, in milliseconds of the monotonic clock. */
   readonly since: number
+  /** It has come to another stage of its journey. */
+  readonly at: (stage: Stage) => void
 }
 
 /** Those that rest are looked at after so long, whatever is known of them. */
@@ -44,7 +47,7 @@ export const openParking = Effect.fnUntraced(function* (start: (delivery: Parked
   const { lines } = dispatch
   const wakes = yield* Queue.sliding<void>(1)
   const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
-  /** What an earlier process has parked is known: until then nobody can tell who comes first in a line. */
+  /** What another process has parked is known: until then nobody can tell who comes first in a line. */
   const learned = yield* SubscriptionRef.make(false)
   /** What is written on one that was to be parked: it keeps that if it is not, and tries again. */
   const notes = new WeakMap<Request, Note>()
@@ -193,6 +196,12 @@ export const openParking = Effect.fnUntraced(function* (start: (delivery: Parked
     leave,
     /** Runs until it is interrupted. */
     run: Effect.raceAllFirst([Effect.forever(fetch), dropLost, followState]),
+    /** Reads what is parked, or leaves that to another bridge. */
+    want: (wanted: boolean) =>
+      Effect.suspend(() => {
+        fetchAt(now())
+        return Effect.andThen(SubscriptionRef.set(learned, false), parked.want(wanted))
+      }),
     /** Waits until new requests may be taken: what rests from before is known, or there is nowhere to rest. */
     ready: Effect.raceFirst(
       until(learned, (yes) => yes),

@@ -18,7 +18,7 @@ import { rootCertificates } from "node:tls"
 import { tell } from "../events.ts"
 import { connects, recorder } from "../metrics.ts"
 import { Settings } from "../settings.ts"
-import { kept, until } from "./kept.ts"
+import { kept, nextOf, until } from "./kept.ts"
 
 /** The broker could not be reached, or did not finish the handshake. */
 export class LinkFailed extends Data.TaggedError("LinkFailed")<{ readonly reason: string }> {
@@ -179,6 +179,8 @@ export class Connection extends Context.Service<
     readonly history: Effect.Effect<ReadonlyArray<LinkChange>>
     /** Waits for a link. */
     readonly await: Effect.Effect<Link>
+    /** Gives up the link in use and makes a new one. */
+    readonly restart: Effect.Effect<void>
   }
 >()("b24rmq/Connection") {
   static readonly layer = Layer.effect(
@@ -196,6 +198,7 @@ export class Connection extends Context.Service<
           history.splice(again ? -1 : history.length, 1, { at, what, reason, times: again ? last.times + 1 : 1 })
           if (history.length > longestHistory) history.shift()
         })
+      const restarts = yield* SubscriptionRef.make(0)
       let told = ""
       yield* kept(
         (well) =>
@@ -207,11 +210,11 @@ export class Connection extends Context.Service<
               SubscriptionRef.set(current, undefined)
             )
             yield* well
-            record(connects, 1)
             yield* note("up", undefined)
+            record(connects, 1)
             yield* tell("link-up")
             told = ""
-            return yield* link.lost
+            return yield* Effect.raceFirst(link.lost, Effect.andThen(nextOf(restarts), givenUp))
           }),
         (cause) =>
           Effect.gen(function* () {
@@ -228,11 +231,14 @@ export class Connection extends Context.Service<
         link: current,
         blocked,
         history: Effect.sync(() => [...history]),
-        await: until(current, (link) => link !== undefined)
+        await: until(current, (link) => link !== undefined),
+        restart: SubscriptionRef.update(restarts, (count) => count + 1)
       })
     })
   )
 }
+
+const givenUp = Effect.fail(new LinkLost({ reason: "given up by the bridge" }))
 
 const open = (dial: Effect.Effect<Dialled, LinkFailed>) =>
   Effect.map(

@@ -19,7 +19,7 @@ import { healthy } from "../schedules.ts"
 import { Settings } from "../settings.ts"
 import { type ChannelLost, during, openChannel, step } from "./channel.ts"
 import { closeLimit, Connection, type Link, type LinkLost } from "./connection.ts"
-import { kept, until } from "./kept.ts"
+import { kept, nextOf, until } from "./kept.ts"
 import { type Raw, rawOf } from "./raw.ts"
 import { lookAt, type QueueMissing, Topology } from "./topology.ts"
 import { Window } from "./window.ts"
@@ -36,6 +36,15 @@ export interface Delivery {
   readonly ack: () => void
   /** So much is open beside it that others may soon have to wait outside. */
   readonly crowds: () => boolean
+}
+
+/** What a queue has on loan. Times are milliseconds of the monotonic clock. */
+export interface HeldNow {
+  readonly queue: string
+  /** The deliveries that are open, the oldest first, and when each came. */
+  readonly open: ReadonlyArray<{ readonly delivery: Delivery; readonly since: number }>
+  /** Since when a consumer that may have more was brought nothing; undefined if there is none, or it has all that it may. */
+  readonly idleSince: number | undefined
 }
 
 /**
@@ -81,6 +90,10 @@ export class Intake extends Context.Service<
     readonly losses: SubscriptionRef.SubscriptionRef<number>
     readonly wanted: SubscriptionRef.SubscriptionRef<Wanted>
     readonly seen: Effect.Effect<IntakeSeen>
+    /** What is open now, for each queue that has a channel. */
+    readonly held: Effect.Effect<ReadonlyArray<HeldNow>>
+    /** Gives back all that is open, and consumes on new channels. */
+    readonly restart: Effect.Effect<void>
   }
 >()("b24rmq/Intake") {
   static readonly layer = Layer.effect(
@@ -107,10 +120,11 @@ const open = Effect.gen(function* () {
   const losses = yield* SubscriptionRef.make(0)
   const clock = yield* Clock.Clock
   const share = Math.max(1, Math.floor(prefetch / ampqIn.length))
+  const restarts = yield* SubscriptionRef.make(0)
+  const channels = new Map<string, Held>()
   const consumed = new Set<string>()
   const troubles = new Map<string, IntakeTrouble>()
   const taken = new Map<string, number>()
-  const channels = new Set<Held>()
   const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
 
   const consumes = (queue: string, on: boolean) =>
@@ -134,40 +148,51 @@ const open = Effect.gen(function* () {
         return again ? Effect.void : tell(event, { queue, reason })
       })
 
+    /** One consumer, until the scope closes. What comes of it fails when the broker cancels it. */
+    const consumer = Effect.fnUntraced(function* (
+      channel: Channel,
+      size: number,
+      deliver: (message: ConsumeMessage) => void
+    ) {
+      const cancelled = yield* Deferred.make<never, ConsumerCancelled>()
+      // A prefetch counts for the consumers that come after it.
+      yield* step("basic.qos", () => channel.prefetch(size))
+      yield* Effect.acquireRelease(
+        step("basic.consume", () =>
+          channel.consume(queue, (message) =>
+            message === null
+              ? void Deferred.doneUnsafe(cancelled, Effect.fail(new ConsumerCancelled()))
+              : deliver(message)
+          )
+        ),
+        ({ consumerTag }) =>
+          Effect.tryPromise(async () => channel.cancel(consumerTag)).pipe(Effect.timeout(closeLimit), Effect.ignore),
+        { interruptible: true }
+      )
+      return Deferred.await(cancelled)
+    })
+
     /** Consumes with the window as it is, until that is due to change or nothing more is to be taken. */
     const consume = (held: Held, deliver: (message: ConsumeMessage) => void, ready: Effect.Effect<void>) =>
       Effect.gen(function* () {
         const { channel, window } = held
-        const cancelled = yield* Deferred.make<never, ConsumerCancelled>()
-        // A prefetch counts for the consumers that come after it.
-        yield* step("basic.qos", () => channel.prefetch(window.size))
+        const cancelled = yield* consumer(channel, window.size, deliver)
         yield* Effect.acquireRelease(
-          step("basic.consume", () =>
-            channel.consume(queue, (message) =>
-              message === null
-                ? void Deferred.doneUnsafe(cancelled, Effect.fail(new ConsumerCancelled()))
-                : deliver(message)
-            )
-          ),
-          ({ consumerTag }) =>
-            Effect.tryPromise(async () => channel.cancel(consumerTag)).pipe(Effect.timeout(closeLimit), Effect.ignore),
-          { interruptible: true }
+          Effect.sync(() => held.attach(true)),
+          () => Effect.sync(() => held.attach(false))
         )
         yield* ready
         yield* Effect.raceAllFirst([
-          Deferred.await(cancelled),
+          cancelled,
           until(wanted, (now) => now !== "taking"),
           held.whenever(() => window.isDue),
           Effect.andThen(Effect.sleep(ripening), held.ripen)
         ])
       }).pipe(Effect.scoped)
 
-    /**
-     * What a lost connection had in hand comes back to the queue together with the end of its consumer. Until the broker
-     * has noticed that end, later requests would be taken before those.
-     */
-    const alone = (link: Link) =>
-      Effect.map(lookAt(link, queue), ({ consumerCount }) => consumerCount === 0).pipe(
+    /** Waits until nobody else consumes the queue; says so where somebody goes on to. */
+    const others = (link: Link, own: number) =>
+      Effect.map(lookAt(link, queue), ({ consumerCount }) => consumerCount <= own).pipe(
         Effect.repeat({ until: (isAlone) => isAlone, schedule: Schedule.spaced("50 millis") }),
         Effect.timeoutOption(isShared ? 0 : heartbeatLapse),
         Effect.flatMap((seen) => {
@@ -177,12 +202,42 @@ const open = Effect.gen(function* () {
         })
       )
 
+    /**
+     * A quorum queue whose broker was killed says for a moment that it has no consumers, or what was long ago, and brings
+     * what a dead consumer had in hand after later messages (seen with 3.10.8). A consumer comes into its log behind all
+     * that was before; from then on the count is true. So the first one takes a single message, and looks who is there.
+     * That message is the first in the queue, unless others had earlier ones: then it goes back behind those.
+     */
+    const survey = (link: Link, held: Held, deliver: (message: ConsumeMessage) => void) =>
+      Effect.gen(function* () {
+        let taken: Array<ConsumeMessage> | undefined = []
+        const cancelled = yield* consumer(held.channel, 1, (message) => {
+          if (taken === undefined) deliver(message)
+          else taken.push(message)
+        })
+        const looking = Effect.gen(function* () {
+          if ((yield* lookAt(link, queue)).consumerCount > 1) {
+            yield* others(link, 1)
+            if (!isShared) return held.spoil()
+          }
+          const first = taken ?? []
+          taken = undefined
+          for (const message of first) deliver(message)
+        })
+        yield* Effect.raceFirst(cancelled, looking)
+        surveyed = link
+      }).pipe(Effect.scoped)
+
     /** Consumes on one channel while that is wanted. What was delivered stays with us when the broker cancels. */
     const subscription = (link: Link, held: Held, deliver: (message: ConsumeMessage) => void) =>
       Effect.fnUntraced(function* (well: Effect.Effect<void>) {
         yield* until(wanted, (now) => now === "taking")
         yield* topology.ensure(link, queue)
-        yield* alone(link)
+        // What a lost connection had in hand comes back to the queue together with the end of its consumer. Until the broker
+        // has noticed that end, later requests would be taken before those.
+        yield* others(link, 0)
+        if (!isShared && surveyed !== link) yield* survey(link, held, deliver)
+        if (held.isSpoilt) return yield* Effect.never
         yield* Effect.addFinalizer(() => consumes(queue, false))
         const begun = Effect.gen(function* () {
           yield* well
@@ -201,6 +256,9 @@ const open = Effect.gen(function* () {
     /** Somebody else consumes the queue, and goes on to. */
     let isShared = false
 
+    /** The connection on which it is known who consumes the queue. */
+    let surveyed: Link | undefined
+
     // Few deliveries are opened after a channel was lost: the next one may be lost as soon.
     let lostAt = Number.NEGATIVE_INFINITY
     const firstWindow = (now: number) => (now - lostAt < Duration.toMillis(healthy) ? concurrency : share)
@@ -209,13 +267,15 @@ const open = Effect.gen(function* () {
     const onLink = Effect.fnUntraced(function* (link: Link, buffer: Arrivals, well: Effect.Effect<void>) {
       const { channel, lost, isLost } = yield* openChannel(link, ({ model }) => model.createChannel())
       const held = new Held(channel, new Window(firstWindow(now()), share), clock)
-      channels.add(held)
       yield* watchAge(held)
+      yield* Effect.acquireRelease(
+        Effect.sync(() => channels.set(queue, held)),
+        () => Effect.sync(() => channels.delete(queue))
+      )
       // Once the channel is to be closed its deliveries are as good as lost, though the broker has not said so yet.
       let closing = false
       yield* Effect.addFinalizer(() => {
         closing = true
-        channels.delete(held)
         lostAt = now()
         return SubscriptionRef.update(losses, (count) => count + 1)
       })
@@ -230,7 +290,8 @@ const open = Effect.gen(function* () {
       yield* Effect.raceAllFirst([
         lost,
         until(wanted, (now) => now === "returning"),
-        held.whenever(() => held.window.isBursting),
+        nextOf(restarts),
+        held.whenever(() => held.window.isBursting || held.isSpoilt),
         kept(subscription(link, held, deliver), ended)
       ])
     }, Effect.scoped)
@@ -272,14 +333,16 @@ const open = Effect.gen(function* () {
     want: (next) => SubscriptionRef.set(wanted, next),
     consuming,
     losses,
+    held: Effect.sync(() => Array.from(channels, ([queue, held]) => ({ queue, ...held.now }))),
+    restart: SubscriptionRef.update(restarts, (count) => count + 1),
     wanted,
     seen: Effect.sync(() => {
       let open = 0
       let oldest: number | undefined
-      for (const { since } of channels) {
-        open += since.size
-        const [first] = since.values()
-        if (first !== undefined) oldest = Math.min(oldest ?? Infinity, Number(first / 1_000_000n))
+      for (const held of channels.values()) {
+        open += held.open.size
+        const [first] = held.open.values()
+        if (first !== undefined) oldest = Math.min(oldest ?? Infinity, first.since)
       }
       const queues = ampqIn.map((queue) => ({
         queue,
@@ -300,7 +363,11 @@ class Held {
   readonly channel: Channel
   readonly window: Window
   /** Oldest first, with the time they came. */
-  readonly since = new Map<number, bigint>()
+  readonly open = new Map<number, { readonly delivery: Delivery; readonly since: number }>()
+  /** When something last happened because of which more may come; undefined while there is no consumer. */
+  private movedAt: number | undefined
+  /** What came on this channel is to come again, in its place. */
+  isSpoilt = false
   private readonly clock: Clock.Clock
   private readonly waiting = new Set<{ readonly wanted: () => boolean; readonly resume: () => void }>()
 
@@ -312,22 +379,47 @@ class Held {
 
   take(message: ConsumeMessage, queue: string, isLost: () => boolean): Delivery {
     const tag = message.fields.deliveryTag
-    this.since.set(tag, this.clock.monotonicTimeNanosUnsafe())
-    this.window.open(tag, message.content.length)
-    this.look()
-    return {
+    const delivery: Delivery = {
       incoming: rawOf(message),
       queue,
       redelivered: message.fields.redelivered,
       isLost,
       ack: () => {
-        this.since.delete(tag)
+        this.open.delete(tag)
         this.window.close(tag)
         if (!isLost()) this.channel.ack(message)
-        this.look()
+        this.moved()
       },
       crowds: () => this.window.isHalfFull
     }
+    this.open.set(tag, { delivery, since: this.millis() })
+    this.window.open(tag, message.content.length)
+    this.moved()
+    return delivery
+  }
+
+  /** A consumer is there, or is there no more. */
+  attach(on: boolean): void {
+    this.movedAt = on ? this.millis() : undefined
+  }
+
+  get now(): Omit<HeldNow, "queue"> {
+    const mayHaveMore = this.open.size < this.window.size
+    return { open: [...this.open.values()], idleSince: mayHaveMore ? this.movedAt : undefined }
+  }
+
+  millis(): number {
+    return Number(this.clock.monotonicTimeNanosUnsafe() / 1_000_000n)
+  }
+
+  private moved(): void {
+    if (this.movedAt !== undefined) this.movedAt = this.millis()
+    this.look()
+  }
+
+  spoil(): void {
+    this.isSpoilt = true
+    this.look()
   }
 
   /** Lets the window grow, whether or not much was acknowledged; never ends. */
@@ -361,12 +453,12 @@ class Held {
 }
 
 /** Warns once of a delivery that is open for so long that the broker may take it back. */
-const watchAge = Effect.fnUntraced(function* ({ since }: Held) {
+const watchAge = Effect.fnUntraced(function* (held: Held) {
   let warned = 0
   yield* Effect.gen(function* () {
-    const oldest = since.entries().next().value
+    const oldest = held.open.entries().next().value
     if (oldest === undefined || oldest[0] === warned) return
-    const age = Duration.nanos((yield* Clock.monotonicTimeNanos) - oldest[1])
+    const age = Duration.millis(held.millis() - oldest[1].since)
     if (Duration.isLessThan(age, nearLimit)) return
     warned = oldest[0]
     yield* tell("delivery-near-limit", { minutes: Math.round(Duration.toMinutes(age)) })

@@ -1,4 +1,4 @@
-import { type ConfirmChannel, type ConsumeMessage, IllegalOperationError } from "amqplib"
+import type { ConfirmChannel, ConsumeMessage } from "amqplib"
 import {
   Cause,
   Clock,
@@ -9,7 +9,6 @@ import {
   Exit,
   Layer,
   Option,
-  Result,
   Schedule,
   Semaphore,
   SubscriptionRef
@@ -17,9 +16,10 @@ import {
 import { tell } from "../events.ts"
 import { Settings } from "../settings.ts"
 import { type ChannelLost, during, openChannel, step } from "./channel.ts"
+import { confirmed } from "./confirm.ts"
 import { closeLimit, Connection, type Link, type LinkLost, reasonOf, stepLimit } from "./connection.ts"
 import type { Delivery } from "./intake.ts"
-import { kept } from "./kept.ts"
+import { kept, until as become } from "./kept.ts"
 import { copyOf, type Raw } from "./raw.ts"
 import { lookAt, type QueueMissing, Topology } from "./topology.ts"
 import {
@@ -93,6 +93,11 @@ export type State = "opening" | "open" | "absent"
 export class Parked extends Context.Service<
   Parked,
   {
+    /**
+     * Whether this bridge is the one that reads the queue: it does not before that is wanted. Once it is not wanted any
+     * more, all that had joined is back in the queue, and another bridge may read it.
+     */
+    readonly want: (wanted: boolean) => Effect.Effect<void>
     readonly state: SubscriptionRef.SubscriptionRef<State>
     /** How many requests rest, as far as is known. */
     readonly held: Effect.Effect<number>
@@ -133,6 +138,7 @@ const open = Effect.gen(function* () {
   const connection = yield* Connection
   const topology = yield* Topology
   const clock = yield* Clock.Clock
+  const wanted = yield* SubscriptionRef.make(false)
   const state = yield* SubscriptionRef.make<State>("opening")
   const losses = yield* SubscriptionRef.make(0)
   const turn = yield* Semaphore.make(1)
@@ -229,7 +235,7 @@ const open = Effect.gen(function* () {
     })
     yield* step("basic.qos", () => channel.prefetch(window + ahead))
     yield* well
-    yield* Effect.raceFirst(lost, kept(subscription(link, channel, opened), ended))
+    yield* Effect.raceAllFirst([lost, become(wanted, (yes) => !yes), kept(subscription(link, channel, opened), ended)])
   }, Effect.scoped)
 
   const absent = (reason: string) => Effect.andThen(note("parking-off", reason), SubscriptionRef.set(state, "absent"))
@@ -273,6 +279,7 @@ const open = Effect.gen(function* () {
     (well) =>
       Effect.gen(function* () {
         const link = yield* connection.await
+        yield* become(wanted, (yes) => yes)
         yield* during(link, onLink(link, well))
       }),
     ended
@@ -289,24 +296,10 @@ const open = Effect.gen(function* () {
   })
 
   /** Publishes a request, and waits for the confirm. */
-  const confirmed = (on: Reading, { body, properties }: Raw, written: Note) =>
-    Effect.callback<void, NotParked | CannotBeParked>((resume) => {
-      const done = (fault: string | undefined) =>
-        resume(fault === undefined ? Effect.void : Effect.fail(new NotParked({ reason: fault })))
-      const sent = Result.try(() => on.publish(body, copyOf(properties, ours(written, memory.walk)), done))
-      if (Result.isSuccess(sent)) return
-      const { failure } = sent
-      const reason = reasonOf(failure)
-      resume(
-        Effect.fail(
-          failure instanceof IllegalOperationError ? new NotParked({ reason }) : new CannotBeParked({ reason })
-        )
-      )
-    }).pipe(
-      Effect.timeoutOrElse({
-        duration: stepLimit,
-        orElse: () => Effect.fail(new NotParked({ reason: `no confirm within ${stepLimit}` }))
-      })
+  const publish = (on: Reading, { body, properties }: Raw, written: Note) =>
+    Effect.mapError(
+      confirmed((done) => on.publish(body, copyOf(properties, ours(written, memory.walk)), done)),
+      ({ kind, reason }) => (kind === "impossible" ? new CannotBeParked({ reason }) : new NotParked({ reason }))
     )
 
   /** Remembers that a copy may be about, until it is known to be the only one. */
@@ -331,7 +324,7 @@ const open = Effect.gen(function* () {
     if (delivery.incoming.body.length > limit) {
       return yield* new CannotBeParked({ reason: `the broker takes messages of ${limit} bytes at most` })
     }
-    yield* arriving(written.ticket, confirmed(on, delivery.incoming, written))
+    yield* arriving(written.ticket, publish(on, delivery.incoming, written))
   })
 
   /** Waits for news, but not for ever. */
@@ -381,6 +374,12 @@ const open = Effect.gen(function* () {
   )
 
   return Parked.of({
+    want: (yes) =>
+      Effect.suspend(() => {
+        // Another bridge may give tickets in the meantime.
+        if (!yes) learned = false
+        return SubscriptionRef.set(wanted, yes)
+      }),
     state,
     held: Effect.sync(() => memory.held),
     losses,

@@ -43,7 +43,7 @@ export const announce = Effect.gen(function* () {
     if (isUsual && at - (told.get(now.code) ?? -Infinity) < quiet) return
     told.set(now.code, at)
     logged = now
-    yield* tell(now.kind === "fails" ? "hindered" : "doing", { cause: now.code, says: now.en })
+    yield* tell(now.kind === "fails" ? "hindered" : "doing", { why: now.code, says: now.en })
   })
 
   const started = yield* Effect.forkScoped(

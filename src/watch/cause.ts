@@ -232,6 +232,16 @@ const rules: ReadonlyArray<Rule> = [
       `журнал не записывается${reasonIn(s.journal.reason)}, поэтому записи ждут: проверьте его диск, права или базу данных`
   },
   {
+    code: "stalled",
+    kind: "fails",
+    moves: false,
+    holds: ({ stalls }) => stalls.length > 0,
+    en: ({ stalls }) =>
+      `work does not move (${stalls[0]?.what}): a part is restarted by itself; if that does not help, restart the service and report it with the command diag`,
+    ru: ({ stalls }) =>
+      `работа не движется (${stalls[0]?.what}): часть моста перезапускается сама; если не поможет, перезапустите службу и сообщите об этом, приложив вывод команды diag`
+  },
+  {
     code: "credential-refused",
     kind: "fails",
     moves: true,

@@ -1,5 +1,5 @@
 import type { Seen } from "../bridge/dispatch.ts"
-import type { Done } from "../bridge/progress.ts"
+import type { Done } from "../bridge/tally.ts"
 import * as Limits from "../portal/limits.ts"
 
 /** What is left to do, and what the portal lets be done. Pure numbers: seconds, and requests or calls a second. */

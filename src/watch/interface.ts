@@ -1,5 +1,5 @@
-import { Cause, Effect, Layer, Option, Redacted, Result, Schedule, type Scope } from "effect"
-import { HttpEffect, HttpRouter, HttpServer } from "effect/http"
+import { Cause, Effect, Option, Redacted, Result, Schedule, type Scope } from "effect"
+import { HttpEffect, HttpRouter, type HttpServerRequest } from "effect/http"
 import { createHash, timingSafeEqual } from "node:crypto"
 import { lstatSync, rmSync } from "node:fs"
 import { connect } from "node:net"
@@ -7,9 +7,9 @@ import { join } from "node:path"
 import { tell } from "../events.ts"
 import { isWritable, nameFor } from "../journal/place.ts"
 import { type HttpAddress, isLoopback, Settings } from "../settings.ts"
-import { metrics } from "./metrics.ts"
 import { page } from "./page.ts"
 import { reading, reports } from "./reading.ts"
+import { rejected } from "./rejected.ts"
 import { steering } from "./steering.ts"
 
 type Handler = (request: Request) => Promise<Response>
@@ -22,28 +22,33 @@ export const openInterface = Effect.gen(function* () {
   const settings = yield* Settings
   const { http, httpPassword } = settings
   const path = socketPath(settings)
-  const readable = Layer.mergeAll(page, reading(yield* reports), metrics)
-  const steered = yield* handlerOf(Layer.mergeAll(readable, steering))
-  yield* untilOpen(listenOn(path, steered), (reason) => tell("socket-failed", { socket: path, reason })).pipe(
-    Effect.andThen(tell("socket-open", { socket: path })),
-    Effect.forkScoped
-  )
+  const report = yield* reports
+  const steered = yield* HttpRouter.make
+  yield* reading(steered, report)
+  yield* steering(steered)
+  yield* rejected(steered)
+  yield* untilOpen(listenOn(path, yield* handlerOf(steered)), (reason) =>
+    tell("socket-failed", { socket: path, reason })
+  ).pipe(Effect.andThen(tell("socket-open", { socket: path })), Effect.forkScoped)
   if (http === undefined) return
   const address = `${http.host}:${http.port}`
-  const read = guarded(http, httpPassword, yield* handlerOf(readable))
-  yield* untilOpen(listenAt(http, read), (reason) => tell("http-failed", { address, reason })).pipe(
+  const read = yield* HttpRouter.make
+  yield* reading(read, report)
+  yield* page(read)
+  const handler = guarded(http, httpPassword, yield* handlerOf(read))
+  yield* untilOpen(listenAt(http, handler), (reason) => tell("http-failed", { address, reason })).pipe(
     Effect.andThen(tell("http-open", { address })),
     Effect.forkScoped
   )
 })
 
-/** The routes as a function of the platform's own requests. */
-const handlerOf = <E, R>(routes: Layer.Layer<never, E, HttpRouter.HttpRouter | R>) =>
-  Effect.gen(function* () {
-    const app = yield* HttpRouter.toHttpEffect(routes)
-    const context = yield* Effect.context<never>()
-    return HttpEffect.toWebHandlerWith(context)(app as never) as Handler
-  }).pipe(Effect.provide(HttpServer.layerServices))
+/** Its routes as a function of the platform's own requests. */
+const handlerOf = (router: HttpRouter.HttpRouter): Effect.Effect<Handler> =>
+  Effect.map(Effect.context<never>(), (context) =>
+    HttpEffect.toWebHandlerWith<never, HttpServerRequest.HttpServerRequest | Scope.Scope>(context)(
+      router.asHttpEffect()
+    )
+  )
 
 /** The socket of the bridge with these settings. */
 const socketPath = (settings: Settings["Service"]) => {

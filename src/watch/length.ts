@@ -2,8 +2,13 @@
 
 export type Language = "en" | "ru"
 
-export const whole = (value: number, language: Language) =>
-  new Intl.NumberFormat(language, { maximumFractionDigits: 0 }).format(value).replaceAll("\u00a0", " ")
+// Made once: to make one costs more than all the rest of a status.
+const numbers = {
+  en: new Intl.NumberFormat("en", { maximumFractionDigits: 0 }),
+  ru: new Intl.NumberFormat("ru", { maximumFractionDigits: 0 })
+}
+
+export const whole = (value: number, language: Language) => numbers[language].format(value).replaceAll("\u00a0", " ")
 
 /** A length of time as people say it. */
 export const lengthOf = (seconds: number, language: Language) => {

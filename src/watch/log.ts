@@ -1,4 +1,5 @@
 import { Context, Effect, Layer, Logger, MutableRef, References } from "effect"
+import { layerRepeats, TellsAll } from "../events.ts"
 import { Settings } from "../settings.ts"
 
 type Fields = Readonly<Record<string, unknown>>
@@ -35,15 +36,17 @@ export interface Noted {
 }
 
 /** The end of the log, for those who ask for it later. */
-export class Tail extends Context.Service<
-  Tail,
-  {
-    /** The last lines, the oldest first. */
-    readonly lines: Effect.Effect<ReadonlyArray<string>>
-    /** The last events from `warn` on, the oldest first. */
-    readonly noted: Effect.Effect<ReadonlyArray<Noted>>
-  }
->()("b24rmq/Tail") {}
+interface LogTail {
+  /** The last lines, the oldest first. */
+  readonly lines: Effect.Effect<ReadonlyArray<string>>
+  /** The last events from `warn` on, the oldest first. */
+  readonly noted: Effect.Effect<ReadonlyArray<Noted>>
+}
+
+/** Empty where the log is another one. */
+export const Tail = Context.Reference<LogTail>("b24rmq/Tail", {
+  defaultValue: () => ({ lines: Effect.succeed([]), noted: Effect.succeed([]) })
+})
 
 const mostLines = 500
 const mostNoted = 20
@@ -89,12 +92,14 @@ export const layerLog = Layer.unwrap(
       const { logLevel } = MutableRef.get(settings.live)
       if (levels.indexOf(options.logLevel.toLowerCase()) >= levels.indexOf(logLevel)) print.log(options)
     })
-    return Layer.mergeAll(
-      Logger.layer([fromLevel]),
-      Layer.succeed(References.MinimumLogLevel, "Debug"),
-      Layer.succeed(
-        Tail,
-        Tail.of({ lines: Effect.sync(() => [...lines]), noted: Effect.sync(() => [...noted.values()]) })
+    return layerRepeats.pipe(
+      Layer.provideMerge(
+        Layer.mergeAll(
+          Logger.layer([fromLevel]),
+          Layer.succeed(References.MinimumLogLevel, "Debug"),
+          Layer.succeed(TellsAll, () => MutableRef.get(settings.live).logLevel === "debug"),
+          Layer.succeed(Tail, { lines: Effect.sync(() => [...lines]), noted: Effect.sync(() => [...noted.values()]) })
+        )
       )
     )
   })

@@ -2,18 +2,19 @@ import { Clock, Context, Effect, Layer, MutableRef, Redacted, Schedule, Subscrip
 import packaged from "../../package.json" with { type: "json" }
 import { Dispatch, type Seen } from "../bridge/dispatch.ts"
 import { Pause } from "../bridge/pause.ts"
-import { type Done, Progress } from "../bridge/progress.ts"
+import { type Done, Tally } from "../bridge/tally.ts"
 import { Journal } from "../journal/journal.ts"
 import * as Limits from "../portal/limits.ts"
+import { backlog } from "../queue/backlog.ts"
 import { Connection } from "../queue/connection.ts"
 import { Intake } from "../queue/intake.ts"
 import { Outlet } from "../queue/outlet.ts"
 import { Parked } from "../queue/parked.ts"
-import { lookAt } from "../queue/topology.ts"
 import { Settings } from "../settings.ts"
 import { causeOf } from "./cause.ts"
 import { estimate, outlookOf } from "./estimate.ts"
 import { Tail } from "./log.ts"
+import { Progress } from "./progress.ts"
 import type { Point, Refusal, Status } from "./status.ts"
 
 /** Gathers what an operator sees. Costs nothing while nobody asks, but a look at the queues every few seconds. */
@@ -56,8 +57,10 @@ const open = Effect.gen(function* () {
   const parked = yield* Parked
   const journal = yield* Journal
   const pause = yield* Pause
-  const progress = yield* Progress
+  const tally = yield* Tally
   const tail = yield* Tail
+  const watch = yield* Progress
+  const context = yield* Effect.context<Settings | Connection>()
   const since = yield* Clock.currentTimeMillis
   const depths = new Map<string, Depth>()
   let attendedAt = -Infinity
@@ -66,26 +69,20 @@ const open = Effect.gen(function* () {
   const now = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos / 1_000_000n))
 
   const askDepths = Effect.gen(function* () {
-    const link = SubscriptionRef.getUnsafe(connection.link)
-    if (link === undefined) return depths.clear()
+    if (SubscriptionRef.getUnsafe(connection.link) === undefined) return depths.clear()
     const at = yield* now
     const isKnown = settings.ampqIn.every((queue) => depths.has(queue))
     if (at - askedAt < (at - attendedAt < attention || !isKnown ? often : seldom)) return
     askedAt = at
-    for (const queue of [...settings.ampqIn, settings.ampqOut]) {
-      yield* Effect.match(lookAt(link, queue), {
-        onFailure: () => void depths.delete(queue),
-        onSuccess: ({ messageCount }) => void depths.set(queue, { ready: messageCount, taken: takenFrom(queue) })
-      })
+    const seen = yield* Effect.provide(backlog, context)
+    const { queues } = yield* intake.seen
+    const taken = new Map(queues.map((one) => [one.queue, one.taken]))
+    for (const { queue, messages } of seen) {
+      if (messages === undefined) depths.delete(queue)
+      else depths.set(queue, { ready: messages, taken: taken.get(queue) ?? 0 })
     }
   })
-  let taken = new Map<string, number>()
-  const takenFrom = (queue: string) => taken.get(queue) ?? 0
-  const countTaken = Effect.map(intake.seen, ({ queues }) => {
-    taken = new Map(queues.map(({ queue, taken }) => [queue, taken]))
-  })
-
-  yield* Effect.andThen(countTaken, askDepths).pipe(Effect.repeat(Schedule.spaced("250 millis")), Effect.forkScoped)
+  yield* askDepths.pipe(Effect.repeat(Schedule.spaced("500 millis")), Effect.forkScoped)
 
   /** How many messages lie in a queue now: those that came since it was looked at are not known, those that were taken are. */
   const readyIn = (queue: string, takenNow: number) => {
@@ -98,7 +95,7 @@ const open = Effect.gen(function* () {
   const status = Effect.gen(function* (): Effect.fn.Return<Status> {
     const at = yield* Clock.currentTimeMillis
     const seen = yield* dispatch.seen
-    const done = yield* progress.done
+    const done = yield* tally.done
     const taking = yield* intake.seen
     const held = yield* parked.held
     const history = yield* connection.history
@@ -184,6 +181,7 @@ const open = Effect.gen(function* () {
         state: state._tag,
         reason: "reason" in state ? state.reason : null
       },
+      stalls: SubscriptionRef.getUnsafe(watch.stalls),
       paused: SubscriptionRef.getUnsafe(pause.since) ?? null,
       backlog: { left, known: up && queues.every(({ ready }) => ready !== null), seconds: null },
       pace: {
@@ -197,7 +195,7 @@ const open = Effect.gen(function* () {
       refusedCredentials: done.refusedCredentials.map(refusalOf),
       errors: yield* tail.noted
     }
-    if (!causeOf(withoutEstimate).moves || left === 0) return withoutEstimate
+    if (!causeOf(withoutEstimate).moves || left === 0 || !withoutEstimate.backlog.known) return withoutEstimate
     const seconds = estimate(outlookOf(seen, done, left))
     return {
       ...withoutEstimate,
@@ -207,7 +205,7 @@ const open = Effect.gen(function* () {
 
   return Overview.of({
     status,
-    history: Effect.map(progress.history, (points) => points.map(({ at, sum }) => ({ at, sum: sumOf(sum) }))),
+    history: Effect.map(tally.history, (points) => points.map(({ at, sum }) => ({ at, sum: sumOf(sum) }))),
     attend: Effect.map(now, (at) => void (attendedAt = at))
   })
 })

@@ -1,5 +1,5 @@
 import { Effect } from "effect"
-import { HttpRouter, HttpServerResponse } from "effect/http"
+import { type HttpRouter, HttpServerResponse } from "effect/http"
 import plotStyle from "uplot/dist/uPlot.min.css" with { type: "text" }
 import { bundle } from "./bundle.ts" with { type: "macro" }
 import icon from "./page/icon.svg" with { type: "text" }
@@ -7,19 +7,15 @@ import html from "./page/index.html" with { type: "text" }
 import style from "./page/page.css" with { type: "text" }
 
 /** The page in files of its own, so that its policy needs no exception: nothing inline, nothing from elsewhere. */
-const files = {
-  "/": [html as unknown as string, "text/html; charset=utf-8"],
-  "/page.js": [bundle("page/main.ts"), "text/javascript; charset=utf-8"],
-  "/page.css": [plotStyle + style, "text/css; charset=utf-8"],
-  "/icon.svg": [icon, "image/svg+xml"]
-} as const
+const files = [
+  ["/", html as unknown as string, "text/html; charset=utf-8"],
+  ["/page.js", bundle("page/main.ts"), "text/javascript; charset=utf-8"],
+  ["/page.css", plotStyle + style, "text/css; charset=utf-8"],
+  ["/icon.svg", icon, "image/svg+xml"]
+] as const
 
 /** What a browser shows of the bridge; it reads `/events` and `/history`. */
-export const page = HttpRouter.use((router) =>
-  Effect.forEach(
-    Object.entries(files),
-    ([path, [text, contentType]]) =>
-      router.add("GET", path as "/", Effect.succeed(HttpServerResponse.text(text, { contentType }))),
-    { discard: true }
+export const page = (router: HttpRouter.HttpRouter) =>
+  Effect.forEach(files, ([path, text, contentType]) =>
+    router.add("GET", path, Effect.succeed(HttpServerResponse.text(text, { contentType })))
   )
-)

@@ -145,6 +145,8 @@ export const Status = Schema.Struct({
     state: Schema.Literals(["opening", "ready", "standby", "failed"]),
     reason: maybe(string)
   }),
+  /** What should move and does not. */
+  stalls: list(Schema.Struct({ part: string, what: string })),
   /** Since when the operator's pause lasts. */
   paused: maybe(number),
   backlog: Schema.Struct({

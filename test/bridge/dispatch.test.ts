@@ -103,6 +103,9 @@ const onStage = <E>(
           live
         })
       )
+      // Whatever those wait for who are left, it is a reason: nobody should think that they could leave.
+      yield* TestClock.adjust("1 minute")
+      expect(dispatch.activity.couldLeave()).toBe(false)
     })
     yield* played.pipe(
       Effect.provide(
@@ -335,6 +338,32 @@ effect("what another bridge has taken up does not leave, stamped or not, and tho
     overtaking
   )
 })
+
+effect("who waits or is called is known, and who could leave though nobody decides", () =>
+  onStage((stage) =>
+    Effect.gen(function* () {
+      const { activity } = stage.dispatch
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "off" }))
+      yield* Effect.forEach([1, 2], () => Effect.forkChild(stage.dispatch.ask(asker())))
+      const one = yield* stage.next
+      expect([activity.left(), activity.ended(), activity.couldLeave()]).toEqual([1, 0, false])
+      expect([...activity.held()]).toEqual(["id"])
+      const before = activity.oldestCall()
+      yield* TestClock.adjust("1 second")
+      expect(activity.oldestCall()).toBe(before)
+      // As if a wake had been missed: there is room now, and nobody has heard of it.
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 2, pack: "off" }))
+      expect(activity.couldLeave()).toBe(true)
+      yield* stage.dispatch.look
+      yield* (yield* stage.next).end(done)
+      expect(activity.couldLeave()).toBe(false)
+      yield* one.end(done)
+      yield* TestClock.adjust(0)
+      expect([activity.left(), activity.ended(), activity.oldestCall()]).toEqual([2, 2, undefined])
+      expect([...activity.held()]).toEqual([])
+    })
+  )
+)
 
 effect("no call starts while answers cannot go out", () =>
   onStage((stage) =>

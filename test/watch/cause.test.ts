@@ -106,6 +106,11 @@ const changes: ReadonlyArray<readonly [code: string, change: Change, says: RegEx
   ],
   ["journal-full", journal("failed", "it has reached B24RMQ_JOURNAL_MAX, and"), /raise it/],
   ["journal-failed", journal("failed", "the disk is full: free some space"), /\(the disk is full: free some space\)/],
+  [
+    "stalled",
+    (s) => ({ ...s, stalls: [{ part: "intake", what: "bitrix24in holds requests and brings none" }] }),
+    /^work does not move \(bitrix24in holds requests and brings none\): a part is restarted by itself/
+  ],
   ["credential-refused", refusedCredential, /the webhook 1#abcd1234 \(INVALID_CREDENTIALS\): create a new one/],
   [
     "not-consuming",

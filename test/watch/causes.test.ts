@@ -86,7 +86,7 @@ const says = ({ ask, bridge, notified }: Scene, code: string, sentence: RegExp, 
         told.cause.code === code &&
         told.ready === ready &&
         sentence.test(notified.last("STATUS") ?? "") &&
-        logged?.fields?.["cause"] === code &&
+        logged?.fields?.["why"] === code &&
         sentence.test(String(logged.fields["says"]))
       )
     }),

@@ -119,7 +119,9 @@ live("status, call, find, set and diag talk to the running bridge over its socke
     expect(yield* command(bridge, ["diag", "--out", "diag.tar.gz"])).toMatchObject({ code: 0, err: "" })
     const files = yield* Effect.promise(() => new Bun.Archive(readFileSync(join(bridge.cwd, "diag.tar.gz"))).files())
     expect([...files.keys()].toSorted()).toEqual(
-      ["history.json", "log.txt", "settings.txt", "status.json", "versions.json"].map((name) => `b24rmq-diag/${name}`)
+      ["history.json", "log.txt", "metrics.txt", "settings.txt", "status.json", "versions.json"].map(
+        (name) => `b24rmq-diag/${name}`
+      )
     )
 
     yield* bridge.kill("SIGTERM")

@@ -3,7 +3,7 @@ import { Deferred, Duration, Effect, Layer, MutableRef, Redacted, SubscriptionRe
 import { TestClock } from "effect/testing"
 import fc from "fast-check"
 import { Dispatch } from "../../src/bridge/dispatch.ts"
-import { Progress } from "../../src/bridge/progress.ts"
+import { Tally } from "../../src/bridge/tally.ts"
 import { Journal } from "../../src/journal/journal.ts"
 import { Portal } from "../../src/portal/client.ts"
 import { Done, judge } from "../../src/portal/outcome.ts"
@@ -116,10 +116,10 @@ const run = ({ requests, rate, pack, takes, methods }: Run) =>
     let left = requests
     const played = Effect.gen(function* () {
       const dispatch = yield* Dispatch
-      const progress = yield* Progress
+      const tally = yield* Tally
       yield* Effect.forkScoped(dispatch.run)
       const ask = (n: number) => {
-        progress.begun()
+        tally.begun()
         return dispatch
           .ask({
             request: {
@@ -144,8 +144,8 @@ const run = ({ requests, rate, pack, takes, methods }: Run) =>
           .pipe(
             Effect.map(() => {
               left--
-              progress.answered("done", 0)
-              progress.ended()
+              tally.answered("done", 0)
+              tally.ended()
             })
           )
       }
@@ -159,7 +159,7 @@ const run = ({ requests, rate, pack, takes, methods }: Run) =>
       while (!(yield* Deferred.isDone(over))) {
         yield* TestClock.adjust("100 millis")
         at += 0.1
-        const seconds = estimate(outlookOf(yield* dispatch.seen, yield* progress.done, left))
+        const seconds = estimate(outlookOf(yield* dispatch.seen, yield* tally.done, left))
         if (left > 0) told.push({ at, seconds })
       }
       return { told, end: at }

@@ -10,7 +10,6 @@ import { Outlet } from "../../src/queue/outlet.ts"
 import { openPortal } from "../../src/sandbox/portal/server.ts"
 import { type Live, Settings } from "../../src/settings.ts"
 import { effect, live } from "../effect.ts"
-import { type Bridge, startBridge } from "../rig/bridge.ts"
 import { run } from "../rig/child.ts"
 import {
   type Asked,
@@ -23,7 +22,7 @@ import {
 } from "../rig/producer.ts"
 import { vhost } from "../rig/rabbit.ts"
 import { until } from "../rig/until.ts"
-import { exposition, type Sample, samplesOf, seriesOf, sumOf } from "./exposition.ts"
+import { type Sample, samplesOf, seriesOf, sumOf, withBridge } from "./exposition.ts"
 
 /** 100000 is the full form. */
 const count = Number(process.env["B24RMQ_METRICS_REQUESTS"] ?? 5_000)
@@ -38,16 +37,6 @@ const anything = (index: number): Asked => {
   return { method: `own.${word()}`, headers: { order: word() }, ...webhook }
 }
 
-/** What Prometheus would be told by a running bridge. */
-const scraping = (bridge: Bridge) =>
-  Effect.map(bridge.waitForLine("socket-open"), ({ fields }) =>
-    Effect.promise(async () => {
-      const answer = await fetch("http://b24rmq/metrics", { unix: String(fields?.["socket"]) })
-      expect(answer.headers.get("content-type")).toBe("text/plain; version=0.0.4; charset=utf-8")
-      return answer.text()
-    })
-  )
-
 live(
   "what is told after real work is true, promtool takes it, and no series is new",
   () =>
@@ -56,69 +45,77 @@ live(
       const portal = yield* openPortal({ keep: 1_000 })
       yield* declareQueues(url, { in: "bitrix24in", out: "bitrix24out" })
       const answers = yield* collector(url, "bitrix24out")
-      const bridge = yield* startBridge({ env: { AMPQURL: url, B24REST: portal.url, B24RMQ_PORTAL_LIMIT: "1" } })
-      const scrape = yield* scraping(bridge)
-      const lost = word()
-      portal.credential("1/revoked", "revoked")
-      portal.fault({ kind: "reset", executed: true, when: { containing: lost, next: 1 } })
-      const load = [...requests(count, anything), ...requests(1, () => ({ method: "profile", token: "revoked" }))]
-      yield* publishAll(url, "bitrix24in", load)
-      yield* answers.has(load.length, "5 minutes")
-      // Not beside the others: the question for what is in doubt would be in a batch with them.
-      const doubtful = queueRequest({
-        method: "crm.deal.add",
-        params: { fields: { TITLE: lost, ORIGIN_ID: lost } }
-      })
-      const sent = [...load, doubtful]
-      yield* publishAll(url, "bitrix24in", [doubtful])
-      const got = yield* answers.has(sent.length)
-      // Once more what was answered: a write, for reads are not remembered.
-      yield* publishAll(url, "bitrix24in", [doubtful])
-      yield* until(
-        "it is answered again",
-        Effect.sync(() => answers.received() > sent.length)
+      const env = { AMPQURL: url, B24REST: portal.url, B24RMQ_PORTAL_LIMIT: "1" }
+      yield* withBridge(env, (scrape) =>
+        Effect.gen(function* () {
+          const told = Effect.map(scrape, samplesOf)
+          const before = yield* until(
+            "it consumes",
+            Effect.map(told, (samples) => sumOf(samples, "b24rmq_consuming") === 1 && samples)
+          )
+          const lost = word()
+          portal.credential("1/revoked", "revoked")
+          portal.fault({ kind: "reset", executed: true, when: { containing: lost, next: 1 } })
+          const load = [...requests(count, anything), ...requests(1, () => ({ method: "profile", token: "revoked" }))]
+          yield* publishAll(url, "bitrix24in", load)
+          yield* answers.has(load.length, "5 minutes")
+          // Not beside the others: the question for what is in doubt would be in a batch with them.
+          const doubtful = queueRequest({
+            method: "crm.deal.add",
+            params: { fields: { TITLE: lost, ORIGIN_ID: lost } }
+          })
+          const sent = [...load, doubtful]
+          yield* publishAll(url, "bitrix24in", [doubtful])
+          const got = yield* answers.has(sent.length)
+          // Once more what was answered: a write, for reads are not remembered.
+          yield* publishAll(url, "bitrix24in", [doubtful])
+          yield* until(
+            "it is answered again",
+            Effect.sync(() => answers.received() > sent.length)
+          )
+          const text = yield* until(
+            "all of it is counted",
+            Effect.map(scrape, (text) => sumOf(samplesOf(text), "b24rmq_answers_total") === sent.length + 1 && text)
+          )
+          const after = samplesOf(text)
+          const all = [...got.values()].flat()
+          const outcomes = checkAnswers(sent, got).byOutcome
+          for (const outcome of ["done", "refused", "rejected", "unknown"])
+            expect([outcome, sumOf(after, "b24rmq_answers_total", { outcome })]).toEqual([
+              outcome,
+              outcomes[outcome] ?? 0
+            ])
+          expect(sumOf(after, "b24rmq_requests_taken_total")).toBe(sent.length + 1)
+          expect(sumOf(after, "b24rmq_replays_total")).toBe(1)
+          expect(sumOf(after, "b24rmq_refusals_total", { kind: "credential" })).toBe(1)
+          expect(sumOf(after, "b24rmq_doubts_total")).toBe(1)
+          expect(sumOf(after, "b24rmq_doubts_ended_total", { end: "found" })).toBe(1)
+          expect(sumOf(after, "b24rmq_portal_requests_total")).toBe(portal.requests)
+          const packed = all.filter(({ headers }) => headers["x-b24rmq-packed"] === true).length
+          expect(packed).toBeGreaterThan(0)
+          expect(sumOf(after, "b24rmq_batch_commands_total")).toBe(packed)
+          // Each that was sent has waited once, and so has the question for what was lost.
+          const wentOut = sent.length - count / 100
+          expect(sumOf(after, "b24rmq_wait_duration_seconds_count")).toBe(wentOut + 1)
+          expect(sumOf(after, "b24rmq_journal_commit_duration_seconds_count")).toBeGreaterThan(0)
+          expect(sumOf(after, "b24rmq_link_connects_total")).toBe(1)
+          for (const name of ["waiting_requests", "portal_requests_in_flight", "queue_messages", "broker_blocked"])
+            expect([name, sumOf(after, `b24rmq_${name}`)]).toEqual([name, 0])
+          for (const name of ["link_up", "consuming", "answers_open", "portal_up", "build_info"])
+            expect([name, sumOf(after, `b24rmq_${name}`)]).toEqual([name, 1])
+          expect(sumOf(after, "b24rmq_journal_state", { state: "ready" })).toBe(1)
+          expect(Math.abs(sumOf(after, "process_start_time_seconds") * 1_000 - performance.timeOrigin)).toBeLessThan(1)
+          expect(seriesOf(after)).toEqual(seriesOf(before))
+          const checked = yield* run({
+            command: "promtool",
+            args: ["check", "metrics"],
+            env: {},
+            cwd: "/",
+            input: text
+          })
+          expect([checked.code, checked.out, checked.err]).toEqual([0, "", ""])
+        })
       )
-      const text = yield* until(
-        "all of it is counted",
-        Effect.map(scrape, (text) => sumOf(samplesOf(text), "b24rmq_answers_total") === sent.length + 1 && text)
-      )
-      const after = samplesOf(text)
-      const all = [...got.values()].flat()
-      const outcomes = checkAnswers(sent, got).byOutcome
-      for (const outcome of ["done", "refused", "rejected", "unknown"])
-        expect([outcome, sumOf(after, "b24rmq_answers_total", { outcome })]).toEqual([outcome, outcomes[outcome] ?? 0])
-      expect(sumOf(after, "b24rmq_requests_taken_total")).toBe(sent.length + 1)
-      expect(sumOf(after, "b24rmq_replays_total")).toBe(1)
-      expect(sumOf(after, "b24rmq_refusals_total", { kind: "credential" })).toBe(1)
-      expect(sumOf(after, "b24rmq_doubts_total")).toBe(1)
-      expect(sumOf(after, "b24rmq_doubts_ended_total", { end: "found" })).toBe(1)
-      expect(sumOf(after, "b24rmq_portal_requests_total")).toBe(portal.requests)
-      const packed = all.filter(({ headers }) => headers["x-b24rmq-packed"] === true).length
-      expect(packed).toBeGreaterThan(0)
-      expect(sumOf(after, "b24rmq_batch_commands_total")).toBe(packed)
-      // Each that was sent has waited once, and so has the question for what was lost.
-      const wentOut = sent.length - count / 100
-      expect(sumOf(after, "b24rmq_wait_duration_seconds_count")).toBe(wentOut + 1)
-      expect(sumOf(after, "b24rmq_journal_commit_duration_seconds_count")).toBeGreaterThan(0)
-      expect(sumOf(after, "b24rmq_link_connects_total")).toBe(1)
-      for (const name of ["waiting_requests", "portal_requests_in_flight", "broker_blocked", "paused"])
-        expect([name, sumOf(after, `b24rmq_${name}`)]).toEqual([name, 0])
-      for (const name of ["link_up", "consuming", "answers_open", "portal_up", "build_info"])
-        expect([name, sumOf(after, `b24rmq_${name}`)]).toEqual([name, 1])
-      expect(sumOf(after, "b24rmq_journal_state", { state: "ready" })).toBe(1)
-      const started = sumOf(after, "process_start_time_seconds") * 1_000
-      expect(started).toBeGreaterThan(performance.timeOrigin)
-      expect(started).toBeLessThan(Date.now())
-      const known = seriesOf(samplesOf(yield* exposition))
-      expect(seriesOf(after).filter((series) => !known.includes(series))).toEqual([])
-      const checked = yield* run({
-        command: "promtool",
-        args: ["check", "metrics"],
-        env: {},
-        cwd: "/",
-        input: text
-      })
-      expect([checked.code, checked.out, checked.err]).toEqual([0, "", ""])
     }),
   60_000 + count * 5
 )
@@ -132,25 +129,28 @@ live("what is parked and fetched again is counted, and how much rests", () =>
     for (let deal = 0; deal < 30; deal++) portal.crm.table("deal").add([["TITLE", `${deal}`]])
     yield* declareQueues(url, { in: "bitrix24in", out: "bitrix24out" })
     const answers = yield* collector(url, "bitrix24out")
-    const bridge = yield* startBridge({ env: { AMPQURL: url, B24REST: portal.url, B24RMQ_PREFETCH: "4" } })
-    const told = Effect.map(yield* scraping(bridge), samplesOf)
-    const sent = requests(14, (deal) => ({
-      method: "crm.deal.update",
-      params: { id: deal + 1, fields: { TITLE: "new" } }
-    }))
-    yield* publishAll(url, "bitrix24in", sent)
-    const counted = (samples: ReadonlyArray<Sample>) => sumOf(samples, "b24rmq_requests_parked_total")
-    yield* until(
-      "some rest",
-      Effect.map(told, (samples) => counted(samples) > 0 && sumOf(samples, "b24rmq_parked_requests") > 0)
+    yield* withBridge({ AMPQURL: url, B24REST: portal.url, B24RMQ_PREFETCH: "4" }, (scrape) =>
+      Effect.gen(function* () {
+        const told = Effect.map(scrape, samplesOf)
+        const sent = requests(14, (deal) => ({
+          method: "crm.deal.update",
+          params: { id: deal + 1, fields: { TITLE: "new" } }
+        }))
+        yield* publishAll(url, "bitrix24in", sent)
+        const counted = (samples: ReadonlyArray<Sample>) => sumOf(samples, "b24rmq_requests_parked_total")
+        yield* until(
+          "some rest",
+          Effect.map(told, (samples) => counted(samples) > 0 && sumOf(samples, "b24rmq_parked_requests") > 0)
+        )
+        yield* answers.has(sent.length)
+        const over = yield* until(
+          "none rests",
+          Effect.map(told, (samples) => sumOf(samples, "b24rmq_answers_total") === sent.length && samples)
+        )
+        expect(sumOf(over, "b24rmq_parked_requests")).toBe(0)
+        expect(sumOf(over, "b24rmq_requests_unparked_total")).toBe(counted(over))
+      })
     )
-    yield* answers.has(sent.length)
-    const over = yield* until(
-      "none rests",
-      Effect.map(told, (samples) => sumOf(samples, "b24rmq_answers_total") === sent.length && samples)
-    )
-    expect(sumOf(over, "b24rmq_parked_requests")).toBe(0)
-    expect(sumOf(over, "b24rmq_requests_unparked_total")).toBe(counted(over))
   })
 )
 
@@ -174,7 +174,8 @@ const onStage = <E>(
       probe: Effect.succeed(done)
     })
     const settings = {
-      live: MutableRef.make<Live>({ concurrency: 1, pack: "off", rate: "off", logLevel: "info" }),
+      live: MutableRef.make<Live>({ rate: "off", concurrency: 1, pack: "off", logLevel: "info" }),
+      rate: "off",
       b24Rest: new URL("https://box.example/rest/"),
       portalLimit: Duration.seconds(60)
     } as unknown as Settings["Service"]

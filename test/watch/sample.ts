@@ -34,6 +34,7 @@ export const idle: Status = {
   budgets: [],
   parked: { state: "open", count: 0 },
   journal: { kind: "file", state: "ready", reason: null },
+  stalls: [],
   paused: null,
   backlog: { left: 0, known: true, seconds: null },
   pace: {

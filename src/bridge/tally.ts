@@ -35,8 +35,8 @@ export interface Done {
 }
 
 /** What has been done so far, and how fast. Told by those who do it; costs them a few additions. */
-export class Progress extends Context.Service<
-  Progress,
+export class Tally extends Context.Service<
+  Tally,
   {
     /** A request has arrived, and its journey has ended, however it did. */
     readonly begun: () => void
@@ -50,9 +50,9 @@ export class Progress extends Context.Service<
     /** The steps of the last hour; `at` in milliseconds since 1970. */
     readonly history: Effect.Effect<ReadonlyArray<Point>>
   }
->()("b24rmq/Progress") {
+>()("b24rmq/Tally") {
   static readonly layer = Layer.effect(
-    Progress,
+    Tally,
     Effect.gen(function* () {
       const clock = yield* Clock.Clock
       const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
@@ -82,7 +82,7 @@ export class Progress extends Context.Service<
         if (list.size > mostKept && oldest !== undefined) list.delete(oldest)
       }
 
-      return Progress.of({
+      return Tally.of({
         begun: () => {
           if (open++ === 0) marks = [{ at: now(), answers }]
         },
@@ -111,7 +111,7 @@ export class Progress extends Context.Service<
             pace: open === 0 ? undefined : pace(at),
             minute: hour.sum(at, 60_000),
             moment: hour.sum(at, 10_000),
-            hour: hour.sum(at, 3_600_000),
+            hour: hour.all(at),
             answers,
             outcomes: { ...outcomes },
             refusals: [...refusals.values()],
