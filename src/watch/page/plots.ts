@@ -29,7 +29,7 @@ const plot = (title: string, lines: ReadonlyArray<Line>, write: (value: number) 
   const { clock, minute, words } = speech
   const readout = h("p", { class: "readout" })
   const room = h("div", { class: "plot", role: "img" })
-  const element = h("section", { class: "card" }, h("h2", {}, title, h("small", {}, words.lastHour)), readout, room)
+  const element = h("section", { class: "card" }, h("h2", {}, title), readout, room)
   let points: Points = []
 
   const tell = (n: number | null | undefined) => {
@@ -56,7 +56,7 @@ const plot = (title: string, lines: ReadonlyArray<Line>, write: (value: number) 
     {
       width: 300,
       height: 190,
-      padding: [8, 8, 0, 0],
+      padding: [8, 18, 0, 0],
       legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false }, points: { size: 7 } },
       scales: { x: { time: true, auto: false }, y: { range: (_, __, top) => [0, Math.max(top * 1.1, 1)] } },

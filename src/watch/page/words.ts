@@ -5,7 +5,7 @@ type Reason = Report["waiting"][number]["reason"]
 
 /** What the page says, but for the causes and the advice: these come in both languages by themselves. */
 const english = {
-  kind: { fails: "Needs you", waits: "Waits", fine: "All is well" },
+  kind: { fails: "Needs you", waits: "Waiting", fine: "All is well" },
   silent: (for_: string) => `Nothing was heard from the bridge for ${for_}: has it ended? It is tried again by itself.`,
   up: (for_: string) => `up for ${for_}`,
   left: "Left to do",
@@ -29,7 +29,6 @@ const english = {
   latencyPlot: "Arrival to answer",
   half: "half within",
   most95: "95 of 100 within",
-  lastHour: "last hour",
   gathering: "The first answers appear here.",
   why: "What waits, and why",
   nothingWaits: "Nothing waits.",
@@ -106,7 +105,7 @@ type Words = {
 }
 
 const russian: Words = {
-  kind: { fails: "Нужны вы", waits: "Ждёт", fine: "Всё в порядке" },
+  kind: { fails: "Нужно вмешательство", waits: "Ждёт", fine: "Всё в порядке" },
   silent: (for_) => `Мост молчит уже ${for_}: не остановлен ли он? Попытки идут сами.`,
   up: (for_) => `работает ${for_}`,
   left: "Осталось",
@@ -130,7 +129,6 @@ const russian: Words = {
   latencyPlot: "Время от прихода до ответа",
   half: "половина за",
   most95: "95 из 100 за",
-  lastHour: "последний час",
   gathering: "Здесь появятся первые ответы.",
   why: "Что ждёт и почему",
   nothingWaits: "Ничего не ждёт.",
