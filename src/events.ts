@@ -1,4 +1,4 @@
-import { Clock, Context, Effect, Layer, LogLevel, References, Schedule } from "effect"
+import { Clock, Context, Effect, Layer, type LogLevel, Schedule } from "effect"
 
 /** How an event that may come again and again is counted. */
 interface Repeating {
@@ -43,9 +43,15 @@ export const events = {
     ["queue", "reason"]
   ],
   "intake-paused": ["Warn", "No requests are taken while the portal is away", []],
+  paused: [
+    "Warn",
+    "Paused by the operator: calls in flight are finished, nothing else departs or is taken until resumed",
+    []
+  ],
+  resumed: ["Info", "Resumed by the operator", []],
   "returned-unsent": [
     "Warn",
-    "Requests that were held too long went back to the queue; they will be taken when the portal answers",
+    "Requests that were held too long went back to the queue; they will be taken when the wait is over",
     []
   ],
   "parking-off": [
@@ -163,11 +169,43 @@ export const events = {
     ["message_id", "code"],
     { by: ["code"] }
   ],
+  "rejected-not-kept": [
+    "Error",
+    "A request that was rejected or refused could not be kept in the queue of B24RMQ_REJECTED; it was answered all the same",
+    ["queue", "reason", "message_id", "code"],
+    { by: ["code"] }
+  ],
+  "replay-started": [
+    "Info",
+    "Requests that were kept are moved back into their queue",
+    ["queue", "moved", "answered", "again"]
+  ],
+  "replay-stopped": [
+    "Warn",
+    "The replay of kept requests has stopped; remove the cause, then B24RMQ rejected replay --resume",
+    ["reason", "moved", "answered", "again"]
+  ],
+  "replay-finished": ["Info", "The replay of kept requests is finished", ["moved", "answered", "again"]],
   "request-answered": [
     "Debug",
     "A request was answered",
     ["message_id", "method", "user", "outcome", "status", "attempts"]
   ],
+  "setting-changed": ["Info", "A setting was changed until the next start", ["name", "value"]],
+  "socket-open": ["Info", "Commands are taken on a socket", ["socket"]],
+  "socket-failed": [
+    "Warn",
+    "No commands can be taken; the bridge works without, and tries again",
+    ["socket", "reason"]
+  ],
+  "http-open": ["Info", "The status page is served", ["address"]],
+  "http-failed": [
+    "Warn",
+    "The status page cannot be served; the bridge works without, and tries again",
+    ["address", "reason"]
+  ],
+  doing: ["Info", "What the bridge does or waits for has changed", ["why", "says"]],
+  hindered: ["Warn", "Something keeps the bridge from its work", ["why", "says"]],
   stopping: ["Info", "Stopping: nothing new is started, calls in flight are finished", []],
   "drain-cut": ["Warn", "The stop did not wait for all calls; their requests go back to the queue", []],
   stopped: ["Info", "Stopped", []],
@@ -191,7 +229,7 @@ export const tell = <E extends Event>(event: E, given?: FieldsOf<E>): Effect.Eff
     // Whoever asks for everything gets everything.
     const isTold =
       repeats === undefined ||
-      !LogLevel.isGreaterThan(fiber.getRef(References.MinimumLogLevel), "Debug") ||
+      fiber.getRef(TellsAll)() ||
       repeats.admits(event, fields, fiber.getRef(Clock.Clock).currentTimeMillisUnsafe())
     return isTold ? write(event, fields) : Effect.void
   })
@@ -264,6 +302,9 @@ export class Counts {
     return lines
   }
 }
+
+/** Whether each event is told, whatever its kind: it may change while the bridge runs. */
+export const TellsAll = Context.Reference<() => boolean>("b24rmq/TellsAll", { defaultValue: () => () => false })
 
 /** What counts repeats; without it each event is told. */
 const Repeats = Context.Reference<Counts | undefined>("b24rmq/Repeats", { defaultValue: () => undefined })

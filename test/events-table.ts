@@ -25,7 +25,7 @@ const meanings: Readonly<Record<Event, string>> = {
   "consumer-cancelled": "Брокер отменил потребителя (очередь удалена или перенесена?); мост подписывается снова",
   "intake-paused": "Пока портал недоступен, новые запросы не берутся",
   "returned-unsent":
-    "Запросы, которые удерживались слишком долго, вернулись в очередь; мост возьмёт их, когда портал ответит",
+    "Запросы, которые удерживались слишком долго, вернулись в очередь; мост возьмёт их, когда ожидание кончится",
   "parking-off": "Запросы, которым долго ждать, негде отложить; они остаются у моста и не дают брать другие",
   "parking-on": "Запросы, которым долго ждать, снова откладываются",
   "parked-in-use": "Отложенные запросы читает другое соединение; мост ждёт, пока оно уйдёт",
@@ -59,7 +59,21 @@ const meanings: Readonly<Record<Event, string>> = {
   "answers-unconfirmed":
     "Брокер берёт ответы и не подтверждает их, хотя остальное подтверждает: проверьте, не потеряла ли очередь ответов лидера или большинство",
   "request-rejected": "Запрос нельзя отправить; в ответе названа причина",
+  "rejected-not-kept":
+    "Отклонённый запрос или отказ не удалось сохранить в очереди B24RMQ_REJECTED; ответ на него всё равно дан",
+  "replay-started": "Сохранённые запросы возвращаются в свою очередь",
+  "replay-stopped": "Возврат сохранённых запросов остановлен; устраните причину, затем B24RMQ rejected replay --resume",
+  "replay-finished": "Возврат сохранённых запросов закончен",
   "request-answered": "На запрос дан ответ",
+  paused: "Пауза по команде оператора: идущие вызовы завершаются, ничего больше не отправляется и не берётся до resume",
+  resumed: "Оператор снял паузу",
+  "setting-changed": "Настройка изменена до следующего запуска",
+  "socket-open": "Команды принимаются через сокет",
+  "socket-failed": "Команды не принимаются; мост работает без них и пробует снова",
+  "http-open": "Страница состояния отдаётся",
+  "http-failed": "Страница состояния не отдаётся; мост работает без неё и пробует снова",
+  doing: "Изменилось то, что мост делает или чего ждёт",
+  hindered: "Что-то мешает мосту работать",
   stopping: "Остановка: ничего нового не начинается, идущие вызовы завершаются",
   "drain-cut": "Остановка не дождалась всех вызовов; их запросы вернутся в очередь",
   stopped: "Остановлен",
@@ -78,10 +92,18 @@ const fieldMeanings: Readonly<
     en: "How many more of this kind the line stands for; the other fields are those of the last one",
     ru: "Сколько ещё событий этого вида представляет строка; остальные поля взяты у последнего"
   },
+  address: { en: "Where the page is served", ru: "Где отдаётся страница" },
+  name: { en: "Name of the setting", ru: "Имя настройки" },
+  value: { en: "Its value from now on", ru: "Её значение отныне" },
+  socket: { en: "Path of the socket", ru: "Путь к сокету" },
+  why: { en: "Code of the cause: docs/operate.md", ru: "Код причины: docs/operate.ru.md" },
+  says: { en: "The cause in a sentence that names the remedy", ru: "Причина одним предложением и что делать" },
   about: {
     en: "Credential (user and digest of the token), and the method where it is about one",
     ru: "Учётные данные (пользователь и хеш токена) и метод, если речь о нём"
   },
+  again: { en: "How many came back once more", ru: "Сколько из них вернулось снова" },
+  answered: { en: "How many of them are answered", ru: "На сколько из них дан ответ" },
   attempts: { en: "How often the request was sent", ru: "Сколько раз запрос отправлялся" },
   bytes: { en: "Size of the answer in bytes", ru: "Размер ответа в байтах" },
   cause: { en: "The defect with its stack", ru: "Дефект и его стек" },
@@ -90,6 +112,7 @@ const fieldMeanings: Readonly<
   message_id: { en: "`message_id` of the request", ru: "`message_id` запроса" },
   method: { en: "Method of the request", ru: "Метод запроса" },
   minutes: { en: "For how long it is open", ru: "Сколько минут он открыт" },
+  moved: { en: "How many were moved back", ru: "Сколько возвращено в очередь" },
   outcome: { en: "`done`, `refused`, `rejected` or `unknown`", ru: "`done`, `refused`, `rejected` или `unknown`" },
   part: {
     en: "`intake`, `bridge`, `dispatch`, `portal` or `outlet`",

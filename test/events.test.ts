@@ -4,7 +4,7 @@ import { TestClock } from "effect/testing"
 import fc from "fast-check"
 import { readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
-import { Counts, type Event, events, layerRepeats, tell } from "../src/events.ts"
+import { Counts, type Event, events, layerRepeats, tell, TellsAll } from "../src/events.ts"
 import { effect } from "./effect.ts"
 import { documents, eventsIn, eventsTable } from "./events-table.ts"
 
@@ -103,7 +103,7 @@ describe("what comes again and again", () => {
       yield* flood.pipe(
         Effect.provide(layerRepeats),
         Effect.provide(layer),
-        Effect.provideService(References.MinimumLogLevel, "Debug")
+        Effect.provideService(TellsAll, () => true)
       )
       expect(lines).toHaveLength(15_003)
     })

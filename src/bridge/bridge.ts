@@ -1,4 +1,17 @@
-import { Cause, type Duration, Effect, Fiber, FiberSet, Latch, Option, Result, Stream, SubscriptionRef } from "effect"
+import {
+  Cause,
+  Clock,
+  type Duration,
+  Effect,
+  Fiber,
+  FiberSet,
+  Latch,
+  MutableRef,
+  Option,
+  Result,
+  Stream,
+  SubscriptionRef
+} from "effect"
 import { tell } from "../events.ts"
 import { Journal } from "../journal/journal.ts"
 import { type Answer, envelope, ownError, rejection, tooLarge } from "../message/answer.ts"
@@ -14,6 +27,9 @@ import { Dispatch } from "./dispatch.ts"
 import { Journeys, type Stage } from "./journeys.ts"
 import type { Place } from "./lines.ts"
 import { type Arrival, openParking } from "./parking.ts"
+import { Pause } from "./pause.ts"
+import { Replay } from "./replay.ts"
+import { Tally } from "./tally.ts"
 
 /** How long after a broker is back it may take until it has brought again what was lost. */
 const comesAgainWithin = "15 seconds"
@@ -28,6 +44,11 @@ export const bridge = Effect.gen(function* () {
   const outlet = yield* Outlet
   const journal = yield* Journal
   const dispatch = yield* Dispatch
+  const replay = yield* Replay
+  const paused = yield* Pause
+  const tally = yield* Tally
+  const clock = yield* Clock.Clock
+  const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
   const record = yield* recorder
   const journeys = yield* Journeys
   const fibers = yield* FiberSet.make<void, never>()
@@ -51,12 +72,19 @@ export const bridge = Effect.gen(function* () {
     }
     if (place !== undefined) dispatch.lines.leave(place)
     at("answer")
-    if (!(yield* publish(delivery, answer, request.method))) return
+    if (!(yield* give(delivery, answer, request.method))) return
     at("journal")
     yield* asking.confirmed(request, answer)
     delivery.ack()
-    if (settings.logLevel === "debug") yield* answered(request, answer)
+    tally.answered(answer.outcome, arrival.since)
+    if (MutableRef.get(settings.live).logLevel === "debug") yield* answered(request, answer)
   })
+
+  /** Gives an answer, and keeps the request if an operator may mend it. False if its next delivery is answered instead. */
+  const give = (delivery: Delivery, answer: Answer, method: string | undefined) =>
+    Effect.tap(publish(delivery, answer, method), (published) =>
+      published ? replay.settled(delivery, answer) : Effect.void
+    )
 
   /** Publishes until the broker confirms; false if the delivery was lost before, for then its next one is answered. */
   const publish = (delivery: Delivery, answer: Answer, method: string | undefined): Effect.Effect<boolean> => {
@@ -80,13 +108,19 @@ export const bridge = Effect.gen(function* () {
       )
   }
 
-  const reject = Effect.fnUntraced(function* (delivery: Delivery, rejected: Rejected) {
+  const reject = Effect.fnUntraced(function* (delivery: Delivery, rejected: Rejected, since: number) {
+    const { messageId } = delivery.incoming
+    tally.refused({ code: rejected.code, messageId, method: undefined, credential: undefined })
     yield* tell("request-rejected", { message_id: delivery.incoming.messageId, code: rejected.code })
-    if (yield* publish(delivery, rejection(rejected), undefined)) delivery.ack()
+    if (!(yield* give(delivery, rejection(rejected), undefined))) return
+    delivery.ack()
+    tally.answered("rejected", since)
   })
 
   /** One delivery, from its arrival to its end. */
   const total = (delivery: Delivery) => {
+    const since = now()
+    tally.begun()
     const way = journeys.begin(delivery)
     const at = (stage: Stage) => journeys.at(way, stage)
     let place: Place | undefined
@@ -94,13 +128,13 @@ export const bridge = Effect.gen(function* () {
       const read = readRequest(delivery.incoming, settings.maxRequest)
       if (Result.isFailure(read)) {
         at("answer")
-        return reject(delivery, read.failure)
+        return reject(delivery, read.failure, since)
       }
       const request = read.success
       way.request = request
       // Nothing that waits comes before this: its place is that of its arrival.
       place = parking.placeOf(request, delivery)
-      return Effect.onError(journey({ request, delivery, place, at }), () => journal.release(request))
+      return Effect.onError(journey({ request, delivery, place, since, at }), () => journal.release(request))
     }).pipe(
       Effect.catchCause((cause) => {
         at("answer")
@@ -108,6 +142,7 @@ export const bridge = Effect.gen(function* () {
       }),
       Effect.ensuring(
         Effect.sync(() => {
+          tally.ended()
           parking.leave(delivery, place)
           journeys.end(way)
         })
@@ -119,13 +154,13 @@ export const bridge = Effect.gen(function* () {
   const broken = Effect.fnUntraced(function* (delivery: Delivery, cause: Cause.Cause<never>) {
     if (Cause.hasInterruptsOnly(cause)) return
     yield* tell("broken", { message_id: delivery.incoming.messageId, cause: Cause.pretty(cause) })
-    if (yield* publish(delivery, brokenAnswer, undefined)) delivery.ack()
+    if (yield* give(delivery, brokenAnswer, undefined)) delivery.ack()
   })
 
-  const wants = new Map<"portal" | "journal", Wanted>()
+  const wants = new Map<"portal" | "journal" | "operator", Wanted>()
 
-  /** Of what portal and journal want of the intake, the stricter counts. */
-  const want = (who: "portal" | "journal", wanted: Wanted) =>
+  /** Of what portal, journal and operator want of the intake, the stricter counts. */
+  const want = (who: "portal" | "journal" | "operator", wanted: Wanted) =>
     Effect.suspend(() => {
       wants.set(who, wanted)
       const all = new Set(wants.values())
@@ -147,8 +182,30 @@ export const bridge = Effect.gen(function* () {
     yield* want("portal", "taking")
   })
 
+  /** While the operator's pause lasts nothing is taken; what was taken is held, and returned when that takes too long. */
+  const mindPause = Effect.gen(function* () {
+    yield* until(paused.since, (since) => since !== undefined)
+    yield* tell("paused")
+    yield* want("operator", "holding")
+    const over = until(paused.since, (since) => since === undefined)
+    if (Option.isNone(yield* Effect.timeoutOption(over, settings.hold))) {
+      yield* tell("returned-unsent")
+      yield* want("operator", "returning")
+      yield* over
+    }
+    yield* want("operator", "taking")
+    yield* tell("resumed")
+  })
+
+  /** Before anything is taken. */
+  const holdIfPaused = Effect.suspend(() =>
+    SubscriptionRef.getUnsafe(paused.since) === undefined ? Effect.void : want("operator", "holding")
+  )
+
   /** Reads what is parked before it takes anything, for nothing may come before that. */
   const work = Effect.gen(function* () {
+    yield* paused.known
+    yield* holdIfPaused
     yield* parking.want(true)
     yield* want("journal", "holding")
     yield* parking.ready
@@ -186,7 +243,9 @@ export const bridge = Effect.gen(function* () {
 
   yield* want("journal", "returning")
   const deciding = yield* Effect.forkScoped(dispatch.run)
-  const minding = yield* Effect.forkScoped(Effect.raceFirst(Effect.forever(mindPortal), mindJournal))
+  const minding = yield* Effect.forkScoped(
+    Effect.raceAllFirst([Effect.forever(mindPortal), Effect.forever(mindPause), mindJournal])
+  )
   const dropping = yield* Effect.forkScoped(Effect.raceFirst(dropLost, Effect.forever(giveUpLost)))
   const fetching = yield* Effect.forkScoped(parking.run)
   const taking = yield* Stream.runForEachArray(intake.deliveries, (arrived) =>

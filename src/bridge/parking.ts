@@ -11,12 +11,15 @@ import { Dispatch } from "./dispatch.ts"
 import type { Stage } from "./journeys.ts"
 import type { Place } from "./lines.ts"
 import { lineOf } from "./order.ts"
+import { Pause } from "./pause.ts"
 
 /** A request that has arrived, what it came with, and its place in its line. */
 export interface Arrival {
   readonly request: Request
   readonly delivery: Delivery
   readonly place: Place | undefined
+  /** When it came, in milliseconds of the monotonic clock. */
+  readonly since: number
   /** It has come to another stage of its journey. */
   readonly at: (stage: Stage) => void
 }
@@ -38,6 +41,7 @@ export const openParking = Effect.fnUntraced(function* (start: (delivery: Parked
   const { maxRequest, ownReads, prefetch } = yield* Settings
   const dispatch = yield* Dispatch
   const parked = yield* Parked
+  const paused = yield* Pause
   const clock = yield* Clock.Clock
   const record = yield* Metrics.recorder
   const { lines } = dispatch
@@ -74,7 +78,7 @@ export const openParking = Effect.fnUntraced(function* (start: (delivery: Parked
       deadline: undefined
     }
     notes.set(request, note)
-    if (place !== undefined) place.ticket = note.ticket
+    if (place !== undefined) lines.number(place, note.ticket)
     yield* parked.park(delivery, note)
     record(Metrics.parked, 1)
     if (place !== undefined) lines.rest(place)
@@ -97,7 +101,7 @@ export const openParking = Effect.fnUntraced(function* (start: (delivery: Parked
     if (line === undefined) return undefined
     if (!isParked(delivery)) return lines.join(line, request.id)
     const place = lines.find(line, delivery.ticket)
-    place.resting = false
+    lines.wake(place)
     return place
   }
 
@@ -134,7 +138,7 @@ export const openParking = Effect.fnUntraced(function* (start: (delivery: Parked
       const line = lineOf(read.success)
       const place = line === undefined ? undefined : lines.find(line, delivery.ticket)
       if (place !== undefined) {
-        place.resting = true
+        lines.rest(place)
         before.delete(place)
       }
       const opens = dispatch.closedUntil(read.success, isRead(read.success.method, ownReads))
@@ -168,6 +172,7 @@ export const openParking = Effect.fnUntraced(function* (start: (delivery: Parked
     }
     yield* until(parked.state, (state) => state === "open")
     yield* until(dispatch.health, (health) => health === "well")
+    yield* until(paused.since, (since) => since === undefined)
     next = now() + longestRest
     const isNeeded = !SubscriptionRef.getUnsafe(learned) || (yield* parked.held) > 0
     if (isNeeded && !recalled) yield* Effect.catch(walk, () => Effect.sync(() => fetchAt(now() + afterFailure)))

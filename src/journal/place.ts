@@ -14,14 +14,18 @@ type Wanted = Pick<Settings["Service"], "journal" | "ampqUrl" | "ampqIn" | "stat
 /** Where the journal of these settings is kept. */
 export const placeOf = ({ journal, ampqUrl, ampqIn, stateFolders }: Wanted): Place => {
   const text = Redacted.value(journal)
-  const name = nameOf(vhostIn(Redacted.value(ampqUrl)), ampqIn)
+  const name = nameFor({ ampqUrl, ampqIn })
   if (text === "off") return { _tag: "Nowhere" }
   if (text.startsWith("/")) return { _tag: "File", file: text }
   // PostgreSQL cuts names at 63 bytes.
   if (text !== "auto") return { _tag: "Database", url: journal, schema: `b24rmq_${name}` }
-  const folder = stateFolders.find(isWritable) ?? stateFolders[0] ?? "."
+  const folder = stateFolders.find((folder) => isWritable(folder)) ?? stateFolders[0] ?? "."
   return { _tag: "File", file: join(folder, `${name}.journal`) }
 }
+
+/** The name of a bridge, by its vhost and its queues. */
+export const nameFor = ({ ampqUrl, ampqIn }: Pick<Wanted, "ampqUrl" | "ampqIn">) =>
+  nameOf(vhostIn(Redacted.value(ampqUrl)), ampqIn)
 
 /** A name for files that people can read, and that no two sets of queues share. */
 export const nameOf = (vhost: string, queues: ReadonlyArray<string>) => {
@@ -44,11 +48,11 @@ const vhostIn = (url: string) => {
       )
 }
 
-/** Makes the folder where it may. */
-const isWritable = (folder: string) =>
+/** Makes the folder where it may, for its owner alone unless told otherwise. */
+export const isWritable = (folder: string, mode = 0o700) =>
   Result.isSuccess(
     Result.try(() => {
-      mkdirSync(folder, { recursive: true, mode: 0o700 })
+      mkdirSync(folder, { recursive: true, mode })
       accessSync(folder, constants.W_OK | constants.X_OK)
     })
   )

@@ -52,6 +52,8 @@ export class Outlet extends Context.Service<
   {
     /** Why answers cannot go out now, or undefined if they can. No call should start while they cannot. */
     readonly closed: SubscriptionRef.SubscriptionRef<string | undefined>
+    /** What is the matter with the answer queue itself, or undefined. */
+    readonly trouble: Effect.Effect<OutletTrouble | undefined>
     /**
      * Waits until answers can be written, publishes one unless it is no longer `wanted` by then, and succeeds once the
      * broker has taken charge of it.
@@ -72,6 +74,12 @@ export class Outlet extends Context.Service<
     Outlet,
     Effect.suspend(() => open)
   )
+}
+
+/** `full`: it refuses messages. `channel`: its channel was closed by the broker. */
+export interface OutletTrouble {
+  readonly kind: "missing" | "full" | "channel"
+  readonly reason: string
 }
 
 /** Answers that the broker has, or may have, and has not confirmed. */
@@ -124,6 +132,7 @@ const open = Effect.gen(function* () {
   let session: Session | undefined
   let trouble: string | undefined = noLink
   let refusing = false
+  let kind: OutletTrouble["kind"] | undefined
   /** The longest message in bytes that the broker takes, once it has closed a channel over a longer one. */
   let limit = Infinity
   let confirmed = 0
@@ -171,6 +180,7 @@ const open = Effect.gen(function* () {
       Effect.suspend(() => {
         session = opened
         trouble = undefined
+        kind = undefined
         return refresh
       }),
       () =>
@@ -190,6 +200,7 @@ const open = Effect.gen(function* () {
   const note = (event: "channel-lost" | "queue-missing" | "answer-not-routed", reason: string) =>
     Effect.suspend(() => {
       trouble = reason
+      kind = event === "channel-lost" ? "channel" : "missing"
       const again = told === reason
       told = reason
       return Effect.andThen(refresh, again ? Effect.void : tell(event, { queue, reason }))
@@ -214,6 +225,7 @@ const open = Effect.gen(function* () {
       switch (error?._tag) {
         case "LinkLost":
           trouble = error.message
+          kind = undefined
           // Whoever restarts the broker may have changed it.
           limit = Infinity
           return Effect.as(refresh, "at once")
@@ -303,6 +315,10 @@ const open = Effect.gen(function* () {
 
   return Outlet.of({
     closed,
+    trouble: Effect.sync(() => {
+      if (kind !== undefined && trouble !== undefined) return { kind, reason: trouble }
+      return refusing ? { kind: "full", reason: `the queue ${queue} refuses messages` } : undefined
+    }),
     unconfirmed: Effect.sync(() => ({
       count: session?.pending.size ?? 0,
       since: session?.headSince ?? 0,

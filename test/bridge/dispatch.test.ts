@@ -57,7 +57,7 @@ const onStage = <E>(
   Effect.gen(function* () {
     const calls = yield* Queue.unbounded<Got>()
     const outlet = yield* SubscriptionRef.make<string | undefined>(undefined)
-    const live = MutableRef.make<Live>({ concurrency: 4, pack: "off" })
+    const live = MutableRef.make<Live>({ rate, concurrency: 4, pack: "off", logLevel: "info" })
     const settings = {
       live,
       rate,
@@ -197,10 +197,10 @@ effect("no more calls are in flight than configured, and each one that ends make
 effect("concurrency that is changed while running applies at once to what leaves next", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 1, pack: "off" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "off" }))
       yield* Effect.forEach([1, 2, 3], () => Effect.forkChild(stage.dispatch.ask(asker())))
       const first = yield* stage.next
-      MutableRef.set(stage.live, { concurrency: 2, pack: "off" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 2, pack: "off" }))
       yield* first.end(done)
       yield* stage.next
       yield* stage.next
@@ -339,11 +339,32 @@ effect("what another bridge has taken up does not leave, stamped or not, and tho
   )
 })
 
+effect("the portal's limit counts from the call, not from when it began to be written down", () => {
+  const begun = Deferred.makeUnsafe<void>()
+  const intend = () => Effect.andThen(Deferred.succeed(begun, undefined), Effect.sleep("3 seconds"))
+  const slow = Layer.effect(
+    Journal,
+    Effect.map(Journal, (journal) => ({ ...journal, intend }))
+  ).pipe(Layer.provide(Journal.layerMemory))
+  return onStage(
+    (stage) =>
+      Effect.gen(function* () {
+        const asked = yield* Effect.forkChild(stage.dispatch.ask(write()))
+        yield* Deferred.await(begun)
+        yield* TestClock.adjust("3 seconds")
+        yield* (yield* stage.next).end(timedOut)
+        expect(yield* Fiber.join(asked)).toMatchObject({ _tag: "Sent", sentAt: 3_000 })
+      }),
+    "off",
+    slow
+  )
+})
+
 effect("who waits or is called is known, and who could leave though nobody decides", () =>
   onStage((stage) =>
     Effect.gen(function* () {
       const { activity } = stage.dispatch
-      MutableRef.set(stage.live, { concurrency: 1, pack: "off" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "off" }))
       yield* Effect.forEach([1, 2], () => Effect.forkChild(stage.dispatch.ask(asker())))
       const one = yield* stage.next
       expect([activity.left(), activity.ended(), activity.couldLeave()]).toEqual([1, 0, false])
@@ -352,7 +373,7 @@ effect("who waits or is called is known, and who could leave though nobody decid
       yield* TestClock.adjust("1 second")
       expect(activity.oldestCall()).toBe(before)
       // As if a wake had been missed: there is room now, and nobody has heard of it.
-      MutableRef.set(stage.live, { concurrency: 2, pack: "off" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 2, pack: "off" }))
       expect(activity.couldLeave()).toBe(true)
       yield* stage.dispatch.look
       yield* (yield* stage.next).end(done)
@@ -381,7 +402,7 @@ effect("no call starts while answers cannot go out", () =>
 effect("who waits is dropped when its delivery is lost, and what has departed goes on", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 1, pack: "off" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "off" }))
       let lost = false
       const departed = yield* Effect.forkChild(stage.dispatch.ask(asker({ isLost: () => lost })))
       const call = yield* stage.next
@@ -399,7 +420,7 @@ effect("who waits is dropped when its delivery is lost, and what has departed go
 effect("closing sends back who waits and lets what is in flight end", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 1, pack: "off" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "off" }))
       const departed = yield* Effect.forkChild(stage.dispatch.ask(asker()))
       const call = yield* stage.next
       const waiting = yield* Effect.forkChild(stage.dispatch.ask(asker()))
@@ -416,7 +437,7 @@ effect("closing sends back who waits and lets what is in flight end", () =>
 effect("timeouts and silence halve what may be in flight; a second brings one back", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 8, pack: "off" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 8, pack: "off" }))
       yield* Effect.forEach(Array.from({ length: 30 }), () => Effect.forkChild(stage.dispatch.ask(asker())))
       const calls = yield* Effect.forEach(Array.from({ length: 8 }), () => stage.next)
       for (const call of calls) yield* call.end(silent)
@@ -433,7 +454,7 @@ effect("timeouts and silence halve what may be in flight; a second brings one ba
 effect("an interrupted asker leaves the waiting room", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 1, pack: "off" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "off" }))
       yield* Effect.forkChild(stage.dispatch.ask(asker()))
       const call = yield* stage.next
       const waiting = yield* Effect.forkChild(stage.dispatch.ask(asker({ method: "user.get" })))
@@ -451,7 +472,7 @@ const times = (count: number) => Array.from({ length: count }, (_, n) => n)
 effect("those that must wait anyway leave together, and each gets its own answer", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 1, pack: "reads" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "reads" }))
       const first = yield* Effect.forkChild(stage.dispatch.ask(asker({ method: "crm.deal.list" })))
       const call = yield* stage.next
       const waiting = yield* Effect.forEach(times(60), () => Effect.forkChild(stage.dispatch.ask(asker())))
@@ -475,7 +496,7 @@ effect("those that must wait anyway leave together, and each gets its own answer
 effect("calls that may go at once share the load instead of filling one batch", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 4, pack: "reads" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 4, pack: "reads" }))
       yield* SubscriptionRef.set(stage.outlet, "not yet")
       yield* Effect.forEach(times(40), () => Effect.forkChild(stage.dispatch.ask(asker())))
       yield* TestClock.adjust("1 seconds")
@@ -489,7 +510,7 @@ effect("calls that may go at once share the load instead of filling one batch", 
 effect("those who can all go at once go alone, for company would only make them slower", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 8, pack: "reads" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 8, pack: "reads" }))
       yield* SubscriptionRef.set(stage.outlet, "not yet")
       yield* Effect.forEach(times(8), () => Effect.forkChild(stage.dispatch.ask(asker())))
       yield* TestClock.adjust("1 seconds")
@@ -511,7 +532,7 @@ for (const [seconds, waiting, size] of [
   effect(`of ${waiting} that take ${seconds} s each and have four calls, ${size} leave together`, () =>
     onStage((stage) =>
       Effect.gen(function* () {
-        MutableRef.set(stage.live, { concurrency: 4, pack: "reads" })
+        MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 4, pack: "reads" }))
         yield* Effect.forkChild(stage.dispatch.ask(asker()))
         const first = yield* stage.next
         yield* SubscriptionRef.set(stage.outlet, "not yet")
@@ -528,14 +549,14 @@ for (const [seconds, waiting, size] of [
 effect("writes are not packed by default, and are when that is allowed", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 1, pack: "reads" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "reads" }))
       yield* SubscriptionRef.set(stage.outlet, "not yet")
       yield* Effect.forEach(times(6), () => Effect.forkChild(stage.dispatch.ask(write())))
       yield* TestClock.adjust("1 seconds")
       yield* SubscriptionRef.set(stage.outlet, undefined)
       const alone = yield* stage.next
       expect(alone.method).toBe("crm.deal.add")
-      MutableRef.set(stage.live, { concurrency: 1, pack: "all" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "all" }))
       yield* alone.end(done)
       expect((yield* stage.next).commands.length).toBe(5)
     })
@@ -545,7 +566,7 @@ effect("writes are not packed by default, and are when that is allowed", () =>
 effect("requests of one line are executed one after another, at most one of them in a batch", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 1, pack: "all" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "all" }))
       yield* SubscriptionRef.set(stage.outlet, "not yet")
       const order: Array<string> = []
       for (const line of ["a", "a", "b", "a", "b", "c"]) {
@@ -581,12 +602,10 @@ effect("a line waits for its first while that one is repeated", () =>
       yield* first.end(broken)
       yield* TestClock.adjust("500 millis")
       expect(stage.calls()).toBe(1)
-      expect(yield* stage.dispatch.waiting).toEqual(
-        new Map([
-          ["repetition", 1],
-          ["order", 1]
-        ])
-      )
+      const { waiting } = yield* stage.dispatch.seen
+      expect(waiting.get("repetition")).toMatchObject({ count: 1, until: expect.any(Number) })
+      expect(waiting.get("order")).toMatchObject({ count: 1, until: undefined })
+      expect(waiting.size).toBe(2)
       yield* TestClock.adjust("2 seconds")
       const again = yield* stage.next
       expect(again.method).toBe("crm.deal.get")
@@ -599,7 +618,7 @@ effect("a line waits for its first while that one is repeated", () =>
 effect("credentials are served in turn, whoever came first", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 1, pack: "off" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "off" }))
       yield* SubscriptionRef.set(stage.outlet, "not yet")
       for (const user of ["1", "1", "1", "1", "2", "3", "2"]) {
         yield* Effect.forkChild(stage.dispatch.ask(asker({ user })))
@@ -620,7 +639,7 @@ effect("credentials are served in turn, whoever came first", () =>
 effect("queues are served in turn, and the places that one leaves in a batch are filled from the other", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 1, pack: "reads" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "reads" }))
       yield* SubscriptionRef.set(stage.outlet, "not yet")
       const ask = (queue: string) => Effect.forkChild(stage.dispatch.ask(asker({ queue, method: `${queue}.list` })))
       yield* Effect.forEach(times(150), () => ask("crm.bulk"))
@@ -642,10 +661,63 @@ effect("queues are served in turn, and the places that one leaves in a batch are
   )
 )
 
+effect("what has to go alone does not wait for the company that others before it wait for", () =>
+  onStage(
+    (stage) =>
+      Effect.gen(function* () {
+        MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 4, pack: "reads" }))
+        yield* Effect.forEach([asker(), write(), write()], (one) => Effect.forkChild(stage.dispatch.ask(one)))
+        expect([(yield* stage.next).method, (yield* stage.next).method]).toEqual(["crm.deal.add", "crm.deal.add"])
+        yield* TestClock.adjust("39 millis")
+        expect(stage.calls()).toBe(2)
+        // There is room for 46 of 50, and it waits for the rest of the half second in which the next call may go.
+        yield* TestClock.adjust("1 millis")
+        expect((yield* stage.next).method).toBe("crm.deal.list")
+      }),
+    { rate: 2, depth: 50 }
+  )
+)
+
+effect("a batch is filled past those that have to go alone", () =>
+  onStage(
+    (stage) =>
+      Effect.gen(function* () {
+        MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "reads" }))
+        yield* SubscriptionRef.set(stage.outlet, "not yet")
+        const asked = times(60).map((n) => (n % 6 === 5 ? write() : asker()))
+        yield* Effect.forEach(asked, (one) => Effect.forkChild(stage.dispatch.ask(one)))
+        yield* TestClock.adjust("1 seconds")
+        yield* SubscriptionRef.set(stage.outlet, undefined)
+        expect((yield* stage.next).commands.length).toBe(50)
+      }),
+    { rate: 2, depth: 50 }
+  )
+)
+
+effect("who has waited long enough for company takes along those of another queue who have not", () =>
+  onStage(
+    (stage) =>
+      Effect.gen(function* () {
+        MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 4, pack: "reads" }))
+        stage.dispatch.lines.join("a", "earlier")
+        // The queue that is looked at first has nobody at first who may go.
+        yield* Effect.forkChild(inLine(stage, "a", { queue: "one" }))
+        yield* Effect.forkChild(stage.dispatch.ask(asker({ queue: "two" })))
+        yield* TestClock.adjust("150 millis")
+        yield* Effect.forkChild(stage.dispatch.ask(asker({ queue: "one" })))
+        yield* TestClock.adjust("49 millis")
+        expect(stage.calls()).toBe(0)
+        yield* TestClock.adjust("1 millis")
+        expect((yield* stage.next).commands.length).toBe(2)
+      }),
+    { rate: 1, depth: 5 }
+  )
+)
+
 effect("a lost batch makes its reads travel in smaller ones", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 1, pack: "reads" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "reads" }))
       yield* SubscriptionRef.set(stage.outlet, "not yet")
       yield* Effect.forEach(times(20), () => Effect.forkChild(stage.dispatch.ask(asker())))
       yield* TestClock.adjust("1 seconds")
@@ -662,7 +734,7 @@ effect("a lost batch makes its reads travel in smaller ones", () =>
 effect("of a batch whose answer could not be read the reads go alone, and that is no attempt", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 1, pack: "reads" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "reads" }))
       yield* SubscriptionRef.set(stage.outlet, "not yet")
       const asked = yield* Effect.forEach(times(3), () => Effect.forkChild(stage.dispatch.ask(asker())))
       yield* TestClock.adjust("1 seconds")
@@ -683,7 +755,7 @@ effect("of a batch whose answer could not be read the reads go alone, and that i
 effect("of a batch whose answer could not be read the writes are unknown, and not sent again", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 1, pack: "all" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "all" }))
       yield* SubscriptionRef.set(stage.outlet, "not yet")
       const asked = yield* Effect.forEach(times(2), () => Effect.forkChild(stage.dispatch.ask(write())))
       yield* TestClock.adjust("1 seconds")
@@ -699,7 +771,7 @@ effect("of a batch whose answer could not be read the writes are unknown, and no
 effect("a batch that is refused as such sends its members alone", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 1, pack: "reads" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "reads" }))
       yield* SubscriptionRef.set(stage.outlet, "not yet")
       yield* Effect.forEach(times(3), () => Effect.forkChild(stage.dispatch.ask(asker())))
       yield* TestClock.adjust("1 seconds")
@@ -719,7 +791,7 @@ effect("under a rate, calls that take long do not hold those for which there is 
   onStage(
     (stage) =>
       Effect.gen(function* () {
-        MutableRef.set(stage.live, { concurrency: 16, pack: "off" })
+        MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 16, pack: "off" }))
         yield* SubscriptionRef.set(stage.outlet, "not yet")
         yield* Effect.forEach(times(20), () => Effect.forkChild(stage.dispatch.ask(asker())))
         yield* TestClock.adjust("1 seconds")
@@ -738,7 +810,7 @@ effect("under a rate, a backlog leaves in full batches and never faster than the
   onStage(
     (stage) =>
       Effect.gen(function* () {
-        MutableRef.set(stage.live, { concurrency: 16, pack: "reads" })
+        MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 16, pack: "reads" }))
         yield* SubscriptionRef.set(stage.outlet, "not yet")
         yield* Effect.forEach(times(500), () => Effect.forkChild(stage.dispatch.ask(asker())))
         yield* TestClock.adjust("1 seconds")
@@ -778,7 +850,7 @@ effect("heavy requests that crowd and are passed over for light ones rest, and t
   onStage(
     (stage) =>
       Effect.gen(function* () {
-        MutableRef.set(stage.live, { concurrency: 4, pack: "reads" })
+        MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 4, pack: "reads" }))
         yield* SubscriptionRef.set(stage.outlet, "not yet")
         const crowd = { mayRest: () => true, crowds: () => true }
         const ask = (method: string) => Effect.forkChild(stage.dispatch.ask(asker({ ...crowd, method })))

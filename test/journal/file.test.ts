@@ -8,7 +8,8 @@ import { nameOf, placeOf } from "../../src/journal/place.ts"
 import { openSqlite } from "../../src/journal/sqlite.ts"
 import { Settings } from "../../src/settings.ts"
 import { effect, live } from "../effect.ts"
-import { run, temporaryFolder } from "../rig/child.ts"
+import { temporaryFolder } from "../rig/child.ts"
+import { smallDisk } from "../rig/disk.ts"
 import { until } from "../rig/until.ts"
 import { otherProcess } from "./other.ts"
 import { answer, answered, becomes, departing, done, fresh, request, settings, token } from "./requests.ts"
@@ -203,22 +204,6 @@ live("a journal of a newer version is left as it is", () =>
 /** Only root may mount a file system. */
 const onSmallDisk = isRoot ? live : (name: string) => test.skip(name, () => {})
 
-/** A file system of two megabytes. */
-const smallDisk = Effect.fnUntraced(function* (folder: string) {
-  mkdirSync(`${folder}/disk`)
-  const mount = (...args: ReadonlyArray<string>) =>
-    Effect.map(
-      run({ command: "mount", args, env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" }, cwd: "/" }),
-      ({ code }) => {
-        expect(code).toBe(0)
-      }
-    )
-  yield* Effect.acquireRelease(mount("-t", "tmpfs", "-o", "size=2m", "tmpfs", `${folder}/disk`), () =>
-    Effect.ignore(run({ command: "umount", args: [`${folder}/disk`], env: { PATH: "/usr/bin:/bin" }, cwd: "/" }))
-  )
-  return { disk: `${folder}/disk`, remount: (how: "ro" | "rw") => mount("-o", `remount,${how}`, `${folder}/disk`) }
-})
-
 /** Writes must fail while it lasts, and what was answered meanwhile must be there afterwards. */
 const survives = (
   file: string,
@@ -268,20 +253,7 @@ const survives = (
 
 onSmallDisk("a full disk stops writes until there is room again", () =>
   Effect.gen(function* () {
-    const { disk } = yield* smallDisk(yield* temporaryFolder("journal"))
-    const fill = Effect.sync(() => {
-      // The last page, too.
-      for (const size of [1_000_000, 100_000, 10_000, 4096, 4096, 4096, 4096]) {
-        for (let at = 0; at < 40; at++) {
-          try {
-            writeFileSync(`${disk}/filler-${size}-${at}`, Buffer.alloc(size))
-          } catch {
-            break
-          }
-        }
-      }
-    })
-    const empty = Effect.promise(() => Bun.$`rm -f ${{ raw: `${disk}/filler-*` }}`.quiet())
+    const { disk, empty, fill } = yield* smallDisk(yield* temporaryFolder("journal"))
     yield* survives(`${disk}/journal`, fill, empty, /the disk is full/)
   })
 )

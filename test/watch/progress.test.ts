@@ -8,7 +8,7 @@ import { Journal } from "../../src/journal/journal.ts"
 import type { JournalState } from "../../src/journal/known.ts"
 import type { Request } from "../../src/message/request.ts"
 import { Connection, type Link } from "../../src/queue/connection.ts"
-import { type HeldNow, Intake } from "../../src/queue/intake.ts"
+import { type HeldNow, Intake, type Wanted } from "../../src/queue/intake.ts"
 import { Outlet } from "../../src/queue/outlet.ts"
 import { Settings } from "../../src/settings.ts"
 import { Progress } from "../../src/watch/progress.ts"
@@ -88,6 +88,7 @@ const watching = Effect.fnUntraced(function* (changes: Partial<World>) {
           Layer.mock(Intake, {
             consuming: yield* SubscriptionRef.make(true),
             losses: yield* SubscriptionRef.make(0),
+            wanted: yield* SubscriptionRef.make<Wanted>("taking"),
             held: Effect.sync(() => world.held),
             restart: does("intake")
           }),
