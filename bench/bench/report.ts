@@ -1,4 +1,3 @@
-import { median } from "../limits/witness.ts"
 import type { Drain } from "./drain.ts"
 import type { Latency } from "./latency.ts"
 import { type Bar, barsOf } from "./plot.ts"
@@ -15,6 +14,13 @@ export interface Setting {
   readonly load: string
   /** What costs and why it stays, as Markdown. */
   readonly costs: string
+}
+
+/** Of an even number the mean of the two in the middle. */
+const median = (values: ReadonlyArray<number>): number => {
+  const sorted = [...values].sort((a, b) => a - b)
+  const at = (index: number) => sorted[index] ?? Number.NaN
+  return (at(Math.floor((sorted.length - 1) / 2)) + at(Math.ceil((sorted.length - 1) / 2))) / 2
 }
 
 const spread = (values: ReadonlyArray<number>, digits: number) =>
@@ -154,7 +160,7 @@ const latencyTable = ({ rows, direct }: Bench) =>
           added(loaded, direct, "p50"),
           added(loaded, direct, "p99")
         ].map((values) => spread(values, 2))
-        const rate = loaded.length === 0 ? "–" : `${median(loaded.map(({ rate }) => rate))}/s`
+        const rate = loaded.length === 0 ? "–" : `${median(loaded.map(({ rate }) => rate)).toFixed(0)}/s`
         return [contestant.title, columns, rate].flat()
       })
   )

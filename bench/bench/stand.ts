@@ -32,6 +32,12 @@ export const usageOf = (group: number) => {
   return { cpu: ticks / 100, peak }
 }
 
+/** What the packaged unit puts into the bridge's environment. */
+const unit = readFileSync(new URL("../../packaging/b24rmq.service", import.meta.url), "utf8")
+const ofUnit = Object.fromEntries(
+  Array.from(unit.matchAll(/^Environment=(\w+)=(.*)$/gm), ([, name, value]) => [name, value])
+)
+
 /** A portal that does nothing, in a process of its own. */
 export const idlePortal = Effect.fnUntraced(function* (size = 300) {
   const portal = yield* startBridge({
@@ -67,7 +73,13 @@ export const stand = Effect.fnUntraced(function* () {
       Effect.promise(async () => contestant.program?.()),
       (program) =>
         startBridge({
-          env: { AMPQURL: broker.url, B24REST: rest, ...contestant.env, ...env },
+          env: {
+            AMPQURL: broker.url,
+            B24REST: rest,
+            ...(program === undefined ? ofUnit : {}),
+            ...contestant.env,
+            ...env
+          },
           ...(program === undefined ? {} : { program })
         })
     ).pipe(Effect.tap((program) => Effect.sync(() => (running = program))))
