@@ -193,7 +193,7 @@ export const plotsOf = ({ rows }: Bench): Readonly<Record<string, string>> => {
   const drains = (part: "cloud" | "latency") => bars((row) => (row[part] === undefined ? [] : [row[part].seconds]))
   const plots: Readonly<Record<string, readonly [string, ReadonlyArray<Bar>, { readonly log: boolean }]>> = {
     "throughput.svg": [
-      "Requests per second (portal that takes no time)",
+      "Requests per second, portal that takes no time (log)",
       bars(({ throughputs }) => throughputs.map(({ perSecond }) => perSecond)),
       { log: true }
     ],
