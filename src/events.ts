@@ -169,6 +169,23 @@ export const events = {
     ["message_id", "code"],
     { by: ["code"] }
   ],
+  "rejected-not-kept": [
+    "Error",
+    "A request that was rejected or refused could not be kept in the queue of B24RMQ_REJECTED; it was answered all the same",
+    ["queue", "reason", "message_id", "code"],
+    { by: ["code"] }
+  ],
+  "replay-started": [
+    "Info",
+    "Requests that were kept are moved back into their queue",
+    ["queue", "moved", "answered", "again"]
+  ],
+  "replay-stopped": [
+    "Warn",
+    "The replay of kept requests has stopped; remove the cause, then B24RMQ rejected replay --resume",
+    ["reason", "moved", "answered", "again"]
+  ],
+  "replay-finished": ["Info", "The replay of kept requests is finished", ["moved", "answered", "again"]],
   "request-answered": [
     "Debug",
     "A request was answered",

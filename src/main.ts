@@ -6,6 +6,7 @@ import unitText from "../packaging/b24rmq.service" with { type: "text" }
 import { bridge } from "./bridge/bridge.ts"
 import { Dispatch } from "./bridge/dispatch.ts"
 import { Journeys } from "./bridge/journeys.ts"
+import { Replay } from "./bridge/replay.ts"
 import { tell } from "./events.ts"
 import { Journal } from "./journal/journal.ts"
 import { Portal } from "./portal/client.ts"
@@ -13,6 +14,7 @@ import { Connection, Dial } from "./queue/connection.ts"
 import { Intake } from "./queue/intake.ts"
 import { Outlet } from "./queue/outlet.ts"
 import { Parked } from "./queue/parked.ts"
+import { RejectedQueue } from "./queue/rejected.ts"
 import { Topology } from "./queue/topology.ts"
 import { describeSettings, environment, Settings } from "./settings.ts"
 import { announce } from "./watch/announce.ts"
@@ -20,17 +22,18 @@ import { check } from "./watch/check.ts"
 import { commandsWith } from "./watch/commands.ts"
 import { openInterface } from "./watch/interface.ts"
 import { layerLog } from "./watch/log.ts"
+import { rejectedCommand } from "./watch/rejectedCommand.ts"
 import { Overview } from "./watch/overview.ts"
 import { Progress } from "./watch/progress.ts"
 import { Systemd } from "./watch/systemd.ts"
 
-const queue = Layer.mergeAll(Intake.layer, Outlet.layer, Parked.layer).pipe(
+const queue = Layer.mergeAll(Intake.layer, Outlet.layer, Parked.layer, RejectedQueue.layer).pipe(
   Layer.provideMerge(Topology.layer),
   Layer.provideMerge(Connection.layer)
 )
 
 const engineWith = <E, R>(journal: Layer.Layer<Journal, E, R>) =>
-  Layer.mergeAll(Dispatch.layer, Journeys.layer).pipe(
+  Layer.mergeAll(Dispatch.layer, Journeys.layer, Replay.layer).pipe(
     Layer.provideMerge(queue),
     Layer.provideMerge(Layer.mergeAll(Portal.layer, journal))
   )
@@ -130,6 +133,7 @@ const command = Command.make("B24RMQ", {}, () => run).pipe(
     runCommand,
     checkCommand,
     ...commandsWith(webhookFlags),
+    rejectedCommand,
     demoCommand,
     portalCommand,
     unitCommand

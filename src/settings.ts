@@ -207,6 +207,14 @@ const queueNames = Schema.String.pipe(
   )
 )
 
+/** `no`, `yes` for the usual name, or a name in which `{AMPQIN}` stands for the first queue of requests. */
+const rejected = Schema.NonEmptyString.check(
+  Schema.makeFilter((text) => !/[{}]/.test(text.replaceAll("{AMPQIN}", "")) && Buffer.byteLength(text) <= 255)
+)
+
+const nameOfRejected = (text: string, [first]: Values["ampqIn"]): string | undefined =>
+  text === "no" ? undefined : (text === "yes" ? "{AMPQIN}.rejected" : text).replaceAll("{AMPQIN}", () => first)
+
 const MiB = 1024 * 1024
 
 /** Where the page listens. */
@@ -275,6 +283,14 @@ const table = {
     expects: "the name of a queue, 255 bytes at most",
     en: "Queue that answers go to.",
     ru: "Очередь, в которую кладутся ответы."
+  }),
+  rejected: row({
+    name: "B24RMQ_REJECTED",
+    standard: "no",
+    schema: rejected,
+    expects: "yes, no, or the name of a queue, such as {AMPQIN}.rejected",
+    en: "Queue in which requests are kept that were answered `rejected`, or refused because of their webhook, so that an operator can replay them (`B24RMQ rejected`). `yes` is `{AMPQIN}.rejected`; in a name, `{AMPQIN}` stands for the first queue of requests.",
+    ru: "Очередь, в которой сохраняются запросы, получившие ответ `rejected` или отказ из-за своего вебхука, чтобы оператор мог отправить их снова (`B24RMQ rejected`). `yes` значит `{AMPQIN}.rejected`; в имени `{AMPQIN}` заменяет первую очередь запросов."
   }),
   declare: row({
     name: "B24RMQ_DECLARE",
@@ -502,7 +518,9 @@ export interface Live {
 /** The settings as read at the start. */
 export class Settings extends Context.Service<
   Settings,
-  Values & {
+  Omit<Values, "rejected"> & {
+    /** The queue in which requests are kept that could not be sent, or undefined. */
+    readonly rejected: string | undefined
     /** PEM texts of the further certificate authorities. */
     readonly authorities: ReadonlyArray<string>
     /** Folders for what has to outlive the process, the first that can be written is meant. */
@@ -645,15 +663,18 @@ const withLastSlash = (url: URL): URL => {
 }
 
 /** Problems between settings. Those that are wrong by themselves are not there. */
-const together = ({
-  ampqIn,
-  ampqOut,
-  b24Rest,
-  allowHttp,
-  http,
-  httpPassword
-}: Partial<Values>): ReadonlyArray<string> => {
+const together = (values: Partial<Values>): ReadonlyArray<string> => {
+  const { ampqIn, ampqOut, b24Rest, allowHttp, http, httpPassword } = values
   const problems: Array<string> = []
+  const rejected = ampqIn && values.rejected && nameOfRejected(values.rejected, ampqIn)
+  if (
+    rejected &&
+    (Buffer.byteLength(rejected) > 255 || [...ampqIn, ampqOut, `${ampqIn[0]}.parked`].includes(rejected))
+  ) {
+    problems.push(
+      `B24RMQ_REJECTED: read ${JSON.stringify(values.rejected)}, which comes to ${JSON.stringify(rejected)}; expected a queue of its own, 255 bytes at most: not one of AMPQIN, not AMPQOUT, not the queue of parked requests`
+    )
+  }
   if (ampqOut !== undefined && ampqIn?.includes(ampqOut)) {
     problems.push(
       `AMPQOUT: read ${JSON.stringify(ampqOut)}, which AMPQIN names, too; expected another queue, or each answer would come back as a request`
@@ -697,9 +718,10 @@ export const readSettings = Effect.fnUntraced(function* (
   const authorities = yield* orNote(readAuthorities(values.ca ?? ""))
   problems.push(...together(values))
   if (problems.length > 0) return yield* new SettingsWrong({ problems })
-  const { b24Rest, ...rest } = values as Values
+  const { b24Rest, rejected, ...rest } = values as Values
   return {
     ...rest,
+    rejected: nameOfRejected(rejected, rest.ampqIn),
     b24Rest: withLastSlash(b24Rest),
     authorities: authorities ?? [],
     stateFolders: stateFolders(env),
@@ -756,6 +778,7 @@ export const settingsAsText = (settings: Settings["Service"]): ReadonlyArray<rea
     const value: unknown = { ...settings, ...MutableRef.get(settings.live) }[key as keyof Table]
     if (key === "b24Rest") return [row.name, settings.b24Rest.href]
     if (key === "httpPassword") return [row.name, textIn(value) === "" ? "" : hidden]
+    if (key === "rejected") return [row.name, settings.rejected ?? "no"]
     if (row.secret) return [row.name, addressAsText(value)]
     return [row.name, Result.getOrElse(Schema.encodeResult(row.schema)(value), () => "")]
   })

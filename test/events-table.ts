@@ -59,6 +59,11 @@ const meanings: Readonly<Record<Event, string>> = {
   "answers-unconfirmed":
     "Брокер берёт ответы и не подтверждает их, хотя остальное подтверждает: проверьте, не потеряла ли очередь ответов лидера или большинство",
   "request-rejected": "Запрос нельзя отправить; в ответе названа причина",
+  "rejected-not-kept":
+    "Отклонённый запрос или отказ не удалось сохранить в очереди B24RMQ_REJECTED; ответ на него всё равно дан",
+  "replay-started": "Сохранённые запросы возвращаются в свою очередь",
+  "replay-stopped": "Возврат сохранённых запросов остановлен; устраните причину, затем B24RMQ rejected replay --resume",
+  "replay-finished": "Возврат сохранённых запросов закончен",
   "request-answered": "На запрос дан ответ",
   paused: "Пауза по команде оператора: идущие вызовы завершаются, ничего больше не отправляется и не берётся до resume",
   resumed: "Оператор снял паузу",
@@ -97,6 +102,8 @@ const fieldMeanings: Readonly<
     en: "Credential (user and digest of the token), and the method where it is about one",
     ru: "Учётные данные (пользователь и хеш токена) и метод, если речь о нём"
   },
+  again: { en: "How many came back once more", ru: "Сколько из них вернулось снова" },
+  answered: { en: "How many of them are answered", ru: "На сколько из них дан ответ" },
   attempts: { en: "How often the request was sent", ru: "Сколько раз запрос отправлялся" },
   bytes: { en: "Size of the answer in bytes", ru: "Размер ответа в байтах" },
   cause: { en: "The defect with its stack", ru: "Дефект и его стек" },
@@ -105,6 +112,7 @@ const fieldMeanings: Readonly<
   message_id: { en: "`message_id` of the request", ru: "`message_id` запроса" },
   method: { en: "Method of the request", ru: "Метод запроса" },
   minutes: { en: "For how long it is open", ru: "Сколько минут он открыт" },
+  moved: { en: "How many were moved back", ru: "Сколько возвращено в очередь" },
   outcome: { en: "`done`, `refused`, `rejected` or `unknown`", ru: "`done`, `refused`, `rejected` или `unknown`" },
   part: {
     en: "`intake`, `bridge`, `dispatch`, `portal` or `outlet`",

@@ -112,6 +112,18 @@ const cases: Readonly<Record<string, Case>> = {
     good: [["out", "out"]],
     wrong: ["q".repeat(256)]
   },
+  B24RMQ_REJECTED: {
+    get: (s) => s.rejected,
+    absent: undefined,
+    good: [
+      ["no", undefined],
+      ["yes", "bitrix24in.rejected"],
+      ["{AMPQIN}.rejected", "bitrix24in.rejected"],
+      ["kept.{AMPQIN}", "kept.bitrix24in"],
+      ["отклонённые", "отклонённые"]
+    ],
+    wrong: ["q".repeat(256), "{QUEUE}.rejected", "AMPQIN}.rejected"]
+  },
   B24RMQ_DECLARE: {
     get: (s) => s.declare,
     absent: true,
@@ -484,6 +496,21 @@ effect("settings as text show no secret", () =>
       B24RMQ_PREFETCH: "1000"
     })
     expect(Object.keys(text)).toEqual(Object.keys(cases).toSorted((a, b) => names.indexOf(a) - names.indexOf(b)))
+  })
+)
+
+effect("what is kept has a queue of its own", () =>
+  Effect.gen(function* () {
+    for (const B24RMQ_REJECTED of ["bitrix24out", "bitrix24in", "second", "{AMPQIN}", "bitrix24in.parked"]) {
+      const [line, ...others] = yield* problems({ AMPQIN: "bitrix24in,second", B24RMQ_REJECTED })
+      expect(others).toEqual([])
+      expect(line).toStartWith(`B24RMQ_REJECTED: read "${B24RMQ_REJECTED}", which comes to "`)
+      expect(line).toEndWith("not one of AMPQIN, not AMPQOUT, not the queue of parked requests")
+    }
+    const long = { AMPQIN: "q".repeat(250), B24RMQ_REJECTED: "yes" }
+    expect(yield* problems(long)).toHaveLength(1)
+    const several = { AMPQIN: "first,second", B24RMQ_REJECTED: "yes" }
+    expect(yield* value(several, (s) => s.rejected)).toBe("first.rejected")
   })
 )
 

@@ -28,6 +28,7 @@ import { Journeys, type Stage } from "./journeys.ts"
 import type { Place } from "./lines.ts"
 import { type Arrival, openParking } from "./parking.ts"
 import { Pause } from "./pause.ts"
+import { Replay } from "./replay.ts"
 import { Tally } from "./tally.ts"
 
 /** How long after a broker is back it may take until it has brought again what was lost. */
@@ -43,6 +44,7 @@ export const bridge = Effect.gen(function* () {
   const outlet = yield* Outlet
   const journal = yield* Journal
   const dispatch = yield* Dispatch
+  const replay = yield* Replay
   const paused = yield* Pause
   const tally = yield* Tally
   const clock = yield* Clock.Clock
@@ -70,13 +72,19 @@ export const bridge = Effect.gen(function* () {
     }
     if (place !== undefined) dispatch.lines.leave(place)
     at("answer")
-    if (!(yield* publish(delivery, answer, request.method))) return
+    if (!(yield* give(delivery, answer, request.method))) return
     at("journal")
     yield* asking.confirmed(request, answer)
     delivery.ack()
     tally.answered(answer.outcome, arrival.since)
     if (MutableRef.get(settings.live).logLevel === "debug") yield* answered(request, answer)
   })
+
+  /** Gives an answer, and keeps the request if an operator may mend it. False if its next delivery is answered instead. */
+  const give = (delivery: Delivery, answer: Answer, method: string | undefined) =>
+    Effect.tap(publish(delivery, answer, method), (published) =>
+      published ? replay.settled(delivery, answer) : Effect.void
+    )
 
   /** Publishes until the broker confirms; false if the delivery was lost before, for then its next one is answered. */
   const publish = (delivery: Delivery, answer: Answer, method: string | undefined): Effect.Effect<boolean> => {
@@ -104,7 +112,7 @@ export const bridge = Effect.gen(function* () {
     const { messageId } = delivery.incoming
     tally.refused({ code: rejected.code, messageId, method: undefined, credential: undefined })
     yield* tell("request-rejected", { message_id: delivery.incoming.messageId, code: rejected.code })
-    if (!(yield* publish(delivery, rejection(rejected), undefined))) return
+    if (!(yield* give(delivery, rejection(rejected), undefined))) return
     delivery.ack()
     tally.answered("rejected", since)
   })
@@ -146,7 +154,7 @@ export const bridge = Effect.gen(function* () {
   const broken = Effect.fnUntraced(function* (delivery: Delivery, cause: Cause.Cause<never>) {
     if (Cause.hasInterruptsOnly(cause)) return
     yield* tell("broken", { message_id: delivery.incoming.messageId, cause: Cause.pretty(cause) })
-    if (yield* publish(delivery, brokenAnswer, undefined)) delivery.ack()
+    if (yield* give(delivery, brokenAnswer, undefined)) delivery.ack()
   })
 
   const wants = new Map<"portal" | "journal" | "operator", Wanted>()

@@ -18,16 +18,16 @@ class Ended extends Data.TaggedError("Ended")<{ readonly code: number }> {
   }
 }
 
-const endWith = (code: number) => (code === 0 ? Effect.void : Effect.fail(new Ended({ code })))
+export const endWith = (code: number) => (code === 0 ? Effect.void : Effect.fail(new Ended({ code })))
 
-const socket = Flag.String("socket").pipe(
+export const socket = Flag.String("socket").pipe(
   Flag.withDescription("Socket of the bridge; else by AMPQURL and AMPQIN, else the only one that runs here"),
   Flag.optional
 )
 
-const json = Flag.Boolean("json").pipe(Flag.withDescription("JSON, for scripts"), Flag.withDefault(false))
+export const json = Flag.Boolean("json").pipe(Flag.withDescription("JSON, for scripts"), Flag.withDefault(false))
 
-const asJson = (value: unknown) => Console.log(JSON.stringify(value, undefined, 2))
+export const asJson = (value: unknown) => Console.log(JSON.stringify(value, undefined, 2))
 
 /** What status ends with: 3 where a person has to see to something. */
 const codeOf = ({ cause }: Report) => (cause.kind === "fails" ? 3 : 0)
@@ -91,9 +91,9 @@ const find = Command.make(
     const daemon = yield* openDaemon(socket)
     const found = yield* daemon.get(`/find/${encodeURIComponent(messageId)}`, Found)
     yield* json ? asJson(found) : Console.log(foundLines(found).join("\n"))
-    yield* endWith(found.waiting.length + found.entries.length === 0 ? 1 : 0)
+    yield* endWith(found.waiting.length + found.entries.length + found.kept.length === 0 ? 1 : 0)
   })
-).pipe(Command.withDescription("Say what became of the writes of a message_id"))
+).pipe(Command.withDescription("Say what became of the writes of a message_id, and what is kept of it"))
 
 /** `key=value` as parameters; a value that is JSON counts as such, and `a.b=1` goes into `a`. */
 export const parametersOf = (assignments: ReadonlyArray<string>): Record<string, unknown> | string => {

@@ -8,6 +8,7 @@ import { tell } from "../events.ts"
 import { isWritable, nameFor } from "../journal/place.ts"
 import { type HttpAddress, isLoopback, Settings } from "../settings.ts"
 import { reading } from "./reading.ts"
+import { rejected } from "./rejected.ts"
 import { steering } from "./steering.ts"
 
 type Handler = (request: Request) => Promise<Response>
@@ -23,6 +24,7 @@ export const openInterface = Effect.gen(function* () {
   const steered = yield* HttpRouter.make
   yield* reading(steered)
   yield* steering(steered)
+  yield* rejected(steered)
   yield* untilOpen(listenOn(path, yield* handlerOf(steered)), (reason) =>
     tell("socket-failed", { socket: path, reason })
   ).pipe(Effect.andThen(tell("socket-open", { socket: path })), Effect.forkScoped)

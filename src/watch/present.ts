@@ -1,4 +1,5 @@
 import { lengthOf, type Report } from "./cause.ts"
+import type { Listed, ReplayState, Shown } from "./rejected.ts"
 import type { Found } from "./steering.ts"
 
 /** Reports as a person reads them on a terminal. Pure. */
@@ -148,8 +149,8 @@ export const statusLines = (report: Report): ReadonlyArray<string> => {
 }
 
 /** What became of a message, as lines. */
-export const foundLines = ({ messageId, waiting, entries }: typeof Found.Type): ReadonlyArray<string> => {
-  if (waiting.length + entries.length === 0) {
+export const foundLines = ({ messageId, waiting, kept, entries }: typeof Found.Type): ReadonlyArray<string> => {
+  if (waiting.length + entries.length + kept.length === 0) {
     return [
       `Nothing is known of ${messageId}. Only writes are kept, for B24RMQ_JOURNAL_KEEP after their answer was taken; what lies in the queue is not known yet.`
     ]
@@ -158,6 +159,10 @@ export const foundLines = ({ messageId, waiting, entries }: typeof Found.Type): 
     ...waiting.map(
       ({ method, credential, reason, since, until }) =>
         `${clock(since)}  ${method} (${credential}) has arrived and waits: ${reason}${until === null ? "" : `, until about ${clock(until)}`}`
+    ),
+    ...kept.map(
+      ({ at, code, id, method }) =>
+        `${at === null ? "                   " : clock(at)}  ${method ?? "a request"} was kept as ${id}: ${code}`
     ),
     ...entries.flatMap(({ method, credential, queue, firstSentAt, lastSentAt, departures, answer }) => {
       const what = `${method} (${credential})`
@@ -177,4 +182,60 @@ export const foundLines = ({ messageId, waiting, entries }: typeof Found.Type): 
       return [...sent, ...ended]
     })
   ]
+}
+
+/** What is kept, as lines. */
+export const listedLines = ({ beyond, entries, matching, queue, total }: typeof Listed.Type): ReadonlyArray<string> => {
+  if (total === 0) return [`Nothing is kept in ${queue}.`]
+  const rows = entries.map(({ at, bytes, code, credential, id, messageId, method }) => [
+    at === null ? "?" : clock(at),
+    id,
+    code || "(put there by somebody else)",
+    method ?? "-",
+    credential ?? "-",
+    messageId ?? "-",
+    number(bytes)
+  ])
+  const some = entries.length < matching ? `the oldest ${number(entries.length)} of ` : ""
+  return [
+    ...(rows.length === 0 ? [] : table(["kept", "id", "code", "method", "credential", "message_id", "bytes"], rows)),
+    `${some}${number(matching)} that match; ${number(total)} in ${queue}${beyond > 0 ? `, of which the last ${number(beyond)} were not looked at` : ""}`
+  ]
+}
+
+/** A longer body is cut on a terminal. */
+const longestBody = 4_000
+
+/** One that is kept, as lines. */
+export const shownLines = (shown: typeof Shown.Type): ReadonlyArray<string> => {
+  const { at, base64, body, bytes, code, correlationId, credential, headers, id, messageId, method, queue, reason } =
+    shown
+  const lines = [
+    ["id", id],
+    ["kept", at === null ? "by somebody else" : clock(at)],
+    ["code", code],
+    ["reason", reason],
+    ["queue", queue],
+    ["method", method ?? "(none, or not well-formed)"],
+    ["credential", credential ?? "(none, or not well-formed)"],
+    ["message_id", messageId ?? "(none)"],
+    ["correlation_id", correlationId ?? "(none)"],
+    ["headers", headers.join(", ")],
+    ["body", `${number(bytes)} bytes${body === null ? ", not UTF-8, here as base64" : ""}`]
+  ].map(([name = "", text = ""]) => `${name.padEnd(16)}${text}`)
+  const text = body ?? base64 ?? ""
+  return [...lines, "", text.length > longestBody ? `${text.slice(0, longestBody)}... (--json shows all of it)` : text]
+}
+
+/** What a replay has come to, in a sentence. */
+export const replayLine = ({ again, answered, moved, rate, reason, state }: typeof ReplayState.Type): string => {
+  const so = `${number(moved)} moved, ${number(answered)} answered, ${number(again)} of these kept again`
+  switch (state) {
+    case "running":
+      return `Under way at ${number(rate)}/s: ${so}.`
+    case "finished":
+      return `Finished: ${so}.`
+    case "stopped":
+      return `Stopped: ${so}. Why: ${reason}. See "rejected list", remove the cause, then "rejected replay --resume".`
+  }
 }

@@ -7,6 +7,7 @@ import { tell } from "../events.ts"
 import { Journal } from "../journal/journal.ts"
 import type { Row } from "../journal/store.ts"
 import { readRequest } from "../message/request.ts"
+import { RejectedQueue } from "../queue/rejected.ts"
 import { isRead } from "../portal/methods.ts"
 import { change, Settings, settingsAsText } from "../settings.ts"
 import { reportOf } from "./cause.ts"
@@ -14,6 +15,7 @@ import { Tail } from "./log.ts"
 import { prometheus } from "./metrics.ts"
 import { Overview } from "./overview.ts"
 import { json } from "./reading.ts"
+import { Kept, keptUnder } from "./rejected.ts"
 
 /** What a command is told when it cannot be done; the reason is for a person. */
 const refusal = (error: string, status = 409) => json({ error }, status)
@@ -39,7 +41,7 @@ export const CallAnswer = Schema.Struct({
   body: Schema.String
 })
 
-/** What the journal knows of a message. Times are milliseconds since 1970. */
+/** What the journal and the queue of rejected requests know of a message. Times are milliseconds since 1970. */
 export const Found = Schema.Struct({
   messageId: Schema.String,
   waiting: Schema.Array(
@@ -51,6 +53,7 @@ export const Found = Schema.Struct({
       until: Schema.NullOr(Schema.Number)
     })
   ),
+  kept: Schema.Array(Kept),
   entries: Schema.Array(
     Schema.Struct({
       method: Schema.String,
@@ -104,6 +107,7 @@ export const steering = Effect.fnUntraced(function* (router: HttpRouter.HttpRout
   const dispatch = yield* Dispatch
   const pause = yield* Pause
   const journal = yield* Journal
+  const rejected = yield* RejectedQueue
   const overview = yield* Overview
   const tail = yield* Tail
   const metrics = Effect.provide(prometheus, yield* Effect.context<Effect.Services<typeof prometheus>>())
@@ -155,6 +159,7 @@ export const steering = Effect.fnUntraced(function* (router: HttpRouter.HttpRout
           since: Math.round(at + since - seen.at),
           until: until === undefined ? null : Math.round(at + until - seen.at)
         })),
+        kept: yield* keptUnder(rejected, messageId),
         entries: rows.map(entryOf)
       } satisfies typeof Found.Type)
     }).pipe(Effect.catchTag("JournalFailed", ({ message }) => Effect.succeed(refusal(message, 503))))

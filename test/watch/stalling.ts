@@ -2,6 +2,7 @@ import { NodeRuntime, NodeServices } from "@effect/platform-node"
 import { Effect, Layer, Stream } from "effect"
 import { bridge } from "../../src/bridge/bridge.ts"
 import { Dispatch } from "../../src/bridge/dispatch.ts"
+import { Replay } from "../../src/bridge/replay.ts"
 import { Journeys } from "../../src/bridge/journeys.ts"
 import { Journal } from "../../src/journal/journal.ts"
 import { Portal } from "../../src/portal/client.ts"
@@ -9,6 +10,7 @@ import { Connection, Dial } from "../../src/queue/connection.ts"
 import { type Delivery, Intake } from "../../src/queue/intake.ts"
 import { Outlet } from "../../src/queue/outlet.ts"
 import { Parked } from "../../src/queue/parked.ts"
+import { RejectedQueue } from "../../src/queue/rejected.ts"
 import { Topology } from "../../src/queue/topology.ts"
 import { Settings } from "../../src/settings.ts"
 import { announce } from "../../src/watch/announce.ts"
@@ -29,11 +31,11 @@ const swallowing = (isSwallowed: (delivery: Delivery) => boolean) =>
 
 /** The bridge with its watch, whose bounds are `scale` times as long. */
 export const stalling = (isSwallowed: (delivery: Delivery) => boolean, scale: number) => {
-  const queue = Layer.mergeAll(swallowing(isSwallowed), Outlet.layer, Parked.layer).pipe(
+  const queue = Layer.mergeAll(swallowing(isSwallowed), Outlet.layer, Parked.layer, RejectedQueue.layer).pipe(
     Layer.provideMerge(Topology.layer),
     Layer.provideMerge(Connection.layer)
   )
-  const engine = Layer.mergeAll(Dispatch.layer, Journeys.layer).pipe(
+  const engine = Layer.mergeAll(Dispatch.layer, Journeys.layer, Replay.layer).pipe(
     Layer.provideMerge(queue),
     Layer.provideMerge(Layer.mergeAll(Portal.layer, Journal.layerMemory))
   )
