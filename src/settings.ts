@@ -6,6 +6,7 @@ import {
   FileSystem,
   Layer,
   MutableRef,
+  Redacted,
   Result,
   Runtime,
   Schema,
@@ -278,11 +279,11 @@ const table = {
   }),
   pack: row({
     name: "B24RMQ_PACK",
-    standard: "reads",
+    standard: "all",
     schema: Schema.Literals(["reads", "all", "off"]),
     expects: "reads, all or off",
-    en: "Which requests may travel together in one `batch` when they have to wait anyway. Each gets the answer that it would have got alone.",
-    ru: "Какие запросы могут ехать вместе в одном `batch`, если им всё равно приходится ждать. Каждый получает тот же ответ, что получил бы один."
+    en: "Which requests may travel together in one `batch` when they have to wait anyway: `all`, only `reads`, or none (`off`). Each gets the answer that it would have got alone. Of a batch that is cut off all writes are in doubt, and what became of each is found out by itself. With `B24RMQ_JOURNAL=off` the default is `reads`: after a crash every write that was under way is executed again, and a batch holds up to 50.",
+    ru: "Какие запросы могут ехать вместе в одном `batch`, если им всё равно приходится ждать: все (`all`), только чтения (`reads`) или никакие (`off`). Каждый получает тот же ответ, что получил бы один. Если `batch` оборвался, под сомнением все его записи, и судьба каждой выясняется отдельно. При `B24RMQ_JOURNAL=off` по умолчанию `reads`: после сбоя каждая начатая запись выполнится ещё раз, а в `batch` их до 50."
   }),
   prefetch: row({
     name: "B24RMQ_PREFETCH",
@@ -584,6 +585,10 @@ const stateFolders = (env: Environment): ReadonlyArray<string> => {
   return ["/var/lib/b24rmq", ...(own ? [`${own}/b24rmq`] : [])]
 }
 
+/** Without a journal a crash repeats all writes that are under way: they are not made many unless somebody asks for it. */
+const packOf = (env: Environment, { pack, journal }: Pick<Values, "pack" | "journal">): Values["pack"] =>
+  !env[table.pack.name] && Redacted.value(journal) === "off" ? "reads" : pack
+
 /** Set as a path: as an address of its own, one that begins with two slashes would name another host. */
 const withLastSlash = (url: URL): URL => {
   const ended = new URL(url)
@@ -628,12 +633,14 @@ export const readSettings = Effect.fnUntraced(function* (
   problems.push(...together(values))
   if (problems.length > 0) return yield* new SettingsWrong({ problems })
   const { b24Rest, ...rest } = values as Values
+  const pack = packOf(env, rest)
   return {
     ...rest,
+    pack,
     b24Rest: withLastSlash(b24Rest),
     authorities: authorities ?? [],
     stateFolders: stateFolders(env),
-    live: MutableRef.make<Live>({ concurrency: rest.concurrency, pack: rest.pack })
+    live: MutableRef.make<Live>({ concurrency: rest.concurrency, pack })
   }
 })
 

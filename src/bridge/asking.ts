@@ -4,6 +4,7 @@ import { Journal } from "../journal/journal.ts"
 import type { Sent } from "../journal/store.ts"
 import { type Answer, ownError } from "../message/answer.ts"
 import type { Request } from "../message/request.ts"
+import { mostCommands } from "../portal/batch.ts"
 import { isRead } from "../portal/methods.ts"
 import type { FinalOutcome } from "../portal/outcome.ts"
 import { remedyFor } from "../portal/remedies.ts"
@@ -117,7 +118,7 @@ export const openAsking = Effect.fnUntraced(function* (
     const means = {
       portalLimit,
       pause,
-      ask: (request: Request, isRead: boolean) => dispatch.ask({ ...asker, request, isRead })
+      ask: (request: Request, isRead: boolean, most = mostCommands) => dispatch.ask({ ...asker, request, isRead, most })
     }
     // What cannot be found out may still land. Of an answered write the next process would not know that others wait for it,
     // so it is answered only then; where a repeat could not be recognised, at once.

@@ -391,7 +391,7 @@ const open = Effect.gen(function* () {
           notBefore: 0,
           undecided: undefined,
           pause: undefined,
-          most: mostCommands,
+          most: asker.most ?? mostCommands,
           command: undefined
         }
         room.enter(one)

@@ -33,6 +33,8 @@ export interface Asker {
   readonly mayRest: () => boolean
   /** Its room here is needed for others. */
   readonly crowds: () => boolean
+  /** The largest batch that it may travel in; any if it says nothing. */
+  readonly most?: number
   /** A request whose delivery is lost and that was not sent is dropped: the broker brings it again. */
   readonly isLost: () => boolean
 }

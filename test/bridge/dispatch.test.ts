@@ -136,6 +136,20 @@ const doneBatch = ({ commands }: Got) =>
     )
   )
 
+/** The answer of a batch that tells of each command what it took, in seconds, with a sum of 5 s in ten minutes. */
+const timedBatch = (took: ReadonlyArray<number>) => {
+  const time = (operating: number, processing: number) => ({
+    finish: 1_000,
+    processing,
+    operating,
+    operating_reset_at: 1_600
+  })
+  const members = <A>(of: (seconds: number) => A) =>
+    Object.fromEntries(took.map((seconds, n) => [`m${n}`, of(seconds)]))
+  const result = { result: members(() => []), result_error: [], result_time: members((seconds) => time(5, seconds)) }
+  return judge(200, Buffer.from(JSON.stringify({ result, time: time(0, 1) })))
+}
+
 const asker = (over: Partial<Asker> & { readonly method?: string; readonly user?: string } = {}): Asker => ({
   request: {
     id: "id",
@@ -496,19 +510,26 @@ for (const [seconds, waiting, size] of [
   )
 }
 
-effect("writes are not packed by default, and are when that is allowed", () =>
+effect("writes are packed where that is allowed, few together until it is known what they take", () =>
   onStage((stage) =>
     Effect.gen(function* () {
       MutableRef.set(stage.live, { concurrency: 1, pack: "reads" })
       yield* SubscriptionRef.set(stage.outlet, "not yet")
-      yield* Effect.forEach(times(6), () => Effect.forkChild(stage.dispatch.ask(write())))
+      yield* Effect.forEach(times(84), () => Effect.forkChild(stage.dispatch.ask(write())))
       yield* TestClock.adjust("1 seconds")
       yield* SubscriptionRef.set(stage.outlet, undefined)
       const alone = yield* stage.next
       expect(alone.method).toBe("crm.deal.add")
       MutableRef.set(stage.live, { concurrency: 1, pack: "all" })
       yield* alone.end(done)
-      expect((yield* stage.next).commands.length).toBe(5)
+      // A quarter of the portal's limit of 60 s, at 5 s each, and then at what they take.
+      const few = yield* stage.next
+      expect(few.commands.length).toBe(3)
+      yield* few.end(timedBatch(times(3).map(() => 0.25)))
+      const many = yield* stage.next
+      expect(many.commands.length).toBe(50)
+      yield* many.end(timedBatch(times(50).map(() => 1.45)))
+      expect((yield* stage.next).commands.length).toBe(10)
     })
   )
 )
@@ -730,20 +751,6 @@ effect("under a rate, a backlog leaves in full batches and never faster than the
     { rate: 2, depth: 8 }
   )
 )
-
-/** The answer of a batch that tells of each command what it took, in seconds, with a sum of 5 s in ten minutes. */
-const timedBatch = (took: ReadonlyArray<number>) => {
-  const time = (operating: number, processing: number) => ({
-    finish: 1_000,
-    processing,
-    operating,
-    operating_reset_at: 1_600
-  })
-  const members = <A>(of: (seconds: number) => A) =>
-    Object.fromEntries(took.map((seconds, n) => [`m${n}`, of(seconds)]))
-  const result = { result: members(() => []), result_error: [], result_time: members((seconds) => time(5, seconds)) }
-  return judge(200, Buffer.from(JSON.stringify({ result, time: time(0, 1) })))
-}
 
 effect("heavy requests that crowd and are passed over for light ones rest, and those that have a share go", () =>
   onStage(

@@ -55,7 +55,8 @@ const throughDispatch = <E>(
       const settings = Settings.layerOf({
         AMPQURL: "amqp://127.0.0.1",
         B24REST: portal.url,
-        B24RMQ_PORTAL_LIMIT: "1",
+        // A quarter of it holds eleven writes of which nothing is known yet.
+        B24RMQ_PORTAL_LIMIT: "240",
         B24RMQ_CONCURRENCY: "1",
         B24RMQ_PACK: "all"
       })

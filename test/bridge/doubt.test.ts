@@ -56,22 +56,24 @@ const notSent: Reply = { _tag: "NotSent", reason: "the bridge stops" }
 /** Answers one after another, and notes at which second of the test's clock it was asked for what. */
 const script = (...replies: ReadonlyArray<Reply>) => {
   const asked: Array<readonly [second: number, method: string, isRead: boolean]> = []
+  const sizes: Array<number | undefined> = []
   const left = [...replies]
-  const ask: Means["ask"] = (request, isRead) =>
+  const ask: Means["ask"] = (request, isRead, most) =>
     Effect.map(Clock.currentTimeMillis, (now) => {
       asked.push([now / 1_000, request.method, isRead])
+      sizes.push(most)
       const reply = left.shift()
       if (reply === undefined) throw new Error("asked once too often")
       return reply
     })
-  return { ask, asked }
+  return { ask, asked, sizes }
 }
 
 const resolving = Effect.fnUntraced(function* (doubt: Doubt, ...replies: ReadonlyArray<Reply>) {
-  const { ask, asked } = script(...replies)
+  const { ask, asked, sizes } = script(...replies)
   const fiber = yield* Effect.forkChild(resolve(doubt, { portalLimit, pause, ask }), { startImmediately: true })
   yield* TestClock.adjust("1 hour")
-  return { answer: yield* Fiber.join(fiber), asked }
+  return { answer: yield* Fiber.join(fiber), asked, sizes }
 })
 
 effect("a look-up and a repeat wait for the portal's limit after the sending", () =>
@@ -96,10 +98,11 @@ effect("after a restart they wait in full, and so they do when the clock was set
   })
 )
 
-effect("a repeat that is in doubt itself waits anew", () =>
+effect("a repeat that is in doubt itself waits anew, and goes in a smaller batch", () =>
   Effect.gen(function* () {
-    const { answer, asked } = yield* resolving(doubtOf(update), sent(lost), sent(lost), sent(notFound))
+    const { answer, asked, sizes } = yield* resolving(doubtOf(update), sent(lost), sent(lost), sent(notFound))
     expect(asked.map(([second]) => second)).toEqual([60, 120, 180])
+    expect(sizes).toEqual([25, 12, 6])
     expect(answer).toMatchObject({ outcome: "refused", attempts: 4, resolved: "repeated" })
     const creating = yield* resolving(
       doubtOf(deal),
