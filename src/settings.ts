@@ -82,6 +82,18 @@ const seconds = (minimum: number, maximum: number) =>
     )
   )
 
+/** Undefined where nothing is written. */
+const secondsIfAny = (minimum: number, maximum: number) =>
+  Schema.Union([
+    Schema.Literal("").pipe(
+      Schema.decodeTo(
+        Schema.Undefined,
+        SchemaTransformation.transform<undefined, "">({ decode: () => undefined, encode: () => "" })
+      )
+    ),
+    seconds(minimum, maximum)
+  ])
+
 const yesNo = Schema.Literals(["yes", "no"]).pipe(
   Schema.decodeTo(
     Schema.Boolean,
@@ -311,6 +323,15 @@ const table = {
     expects: "a whole number of seconds from 1 to 86400",
     en: "How long requests are held while the portal is away, before they are returned to the queue. Keep it below the broker's acknowledgement limit (`consumer_timeout`, 1800 s by default).",
     ru: "Сколько запросы удерживаются, пока портал недоступен, прежде чем вернуться в очередь. Должно быть меньше предела брокера на подтверждение (`consumer_timeout`, обычно 1800 с)."
+  }),
+  maxAge: row({
+    name: "B24RMQ_MAX_AGE",
+    standard: "",
+    unit: "s",
+    schema: secondsIfAny(1, 31_536_000),
+    expects: "a whole number of seconds from 1 to 31536000, or nothing",
+    en: "How old a request may be when it leaves for the portal, counted from its `timestamp`, else from when the bridge saw it first. An older one is not executed any more, and is answered `B24RMQ_EXPIRED`.",
+    ru: "Каким самое большее может быть возраст запроса, когда он уходит на портал; считается от его `timestamp`, а без него с тех пор, как мост увидел его впервые. Более старый уже не выполняется, на него приходит `B24RMQ_EXPIRED`."
   }),
   drain: row({
     name: "B24RMQ_DRAIN",

@@ -168,6 +168,15 @@ const cases: Readonly<Record<string, Case>> = {
     ],
     wrong: ["0", "86401", ...notWhole]
   },
+  B24RMQ_MAX_AGE: {
+    get: (s) => s.maxAge && Duration.toSeconds(s.maxAge),
+    absent: undefined,
+    good: [
+      ["1", 1],
+      ["31536000", 31_536_000]
+    ],
+    wrong: ["0", "31536001", "off", ...notWhole]
+  },
   B24RMQ_DRAIN: {
     get: seconds((s) => s.drain),
     absent: 75,

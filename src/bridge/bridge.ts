@@ -1,4 +1,16 @@
-import { Cause, type Duration, Effect, Fiber, FiberSet, Latch, Option, Result, Stream, SubscriptionRef } from "effect"
+import {
+  Cause,
+  Clock,
+  type Duration,
+  Effect,
+  Fiber,
+  FiberSet,
+  Latch,
+  Option,
+  Result,
+  Stream,
+  SubscriptionRef
+} from "effect"
 import { tell } from "../events.ts"
 import { Journal } from "../journal/journal.ts"
 import { type Answer, envelope, ownError, rejection, tooLarge } from "../message/answer.ts"
@@ -8,6 +20,7 @@ import { until } from "../queue/kept.ts"
 import { Outlet } from "../queue/outlet.ts"
 import { publishAgain } from "../schedules.ts"
 import { Settings } from "../settings.ts"
+import { openAges } from "./age.ts"
 import { openAsking } from "./asking.ts"
 import { Dispatch } from "./dispatch.ts"
 import type { Place } from "./lines.ts"
@@ -28,11 +41,13 @@ export const bridge = Effect.gen(function* () {
   const dispatch = yield* Dispatch
   const journeys = yield* FiberSet.make<void, never>()
   const start = yield* FiberSet.runtime(journeys)<never>()
-  const parking = yield* openParking((delivery) => void start(total(delivery)))
+  const clock = yield* Clock.Clock
+  const ages = openAges(settings.maxAge)
+  const parking = yield* openParking((delivery) => void start(total(delivery)), ages)
   const stopping = yield* Latch.make()
   const pause = (duration: Duration.Input) =>
     Effect.raceFirst(Effect.as(Effect.sleep(duration), true), Effect.as(stopping.await, false))
-  const asking = yield* openAsking(parking.mayRest, start, pause)
+  const asking = yield* openAsking(parking.mayRest, ages.tooOld, start, pause)
 
   /** One request, from the queue to the queue. */
   const journey = Effect.fnUntraced(function* (arrival: Arrival): Effect.fn.Return<void> {
@@ -47,6 +62,7 @@ export const bridge = Effect.gen(function* () {
     if (place !== undefined) dispatch.lines.leave(place)
     if (!(yield* publish(delivery, answer, request.method))) return
     yield* asking.confirmed(request, answer)
+    ages.forget(request)
     delivery.ack()
     if (settings.logLevel === "debug") yield* answered(request, answer)
   })
@@ -84,7 +100,8 @@ export const bridge = Effect.gen(function* () {
       const request = read.success
       // Nothing that waits comes before this: its place is that of its arrival.
       place = parking.placeOf(request, delivery)
-      return Effect.onError(journey({ request, delivery, place }), () => journal.release(request))
+      const deadline = ages.deadlineOf(request, delivery, clock.currentTimeMillisUnsafe())
+      return Effect.onError(journey({ request, delivery, place, deadline }), () => journal.release(request))
     }).pipe(
       Effect.catchCause((cause) => broken(delivery, cause)),
       Effect.ensuring(Effect.sync(() => parking.leave(delivery, place)))

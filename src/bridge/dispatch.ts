@@ -16,7 +16,7 @@ import {
 import { tell } from "../events.ts"
 import type { Request } from "../message/request.ts"
 import { Journal } from "../journal/journal.ts"
-import { mostCommands, pack, unpack } from "../portal/batch.ts"
+import { pack, unpack } from "../portal/batch.ts"
 import { Portal } from "../portal/client.ts"
 import * as Limits from "../portal/limits.ts"
 import { type FinalOutcome, judge, type Outcome, provesLife, Unknown } from "../portal/outcome.ts"
@@ -127,13 +127,15 @@ const open = Effect.gen(function* () {
   /** Decides once, starts who may go, and returns for how many milliseconds time alone will change nothing. */
   const decideOnce = (): number => {
     room.sweep()
-    if (room.isClosing || answersCannotGo()) return Infinity
+    const wall = clock.currentTimeMillisUnsafe()
+    const untilTooOld = room.expire(wall) - wall
+    if (room.isClosing || answersCannotGo()) return untilTooOld
     const seen = scene()
     const turn = new Turn(seen)
     const { departures, soonest } = turn.decide()
     for (const members of departures) depart(members)
     for (const [one, until] of turn.resting) room.leave(one, { _tag: "Closed", until })
-    return soonest - seen.at
+    return Math.min(soonest - seen.at, untilTooOld)
   }
 
   const addUnderWay = (method: string, seconds: number) => {
@@ -391,7 +393,6 @@ const open = Effect.gen(function* () {
           notBefore: 0,
           undecided: undefined,
           pause: undefined,
-          most: asker.most ?? mostCommands,
           command: undefined
         }
         room.enter(one)

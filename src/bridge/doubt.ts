@@ -37,6 +37,8 @@ export interface Means {
   readonly ask: (request: Request, isRead: boolean, most?: number) => Effect.Effect<Reply>
   /** Sleeps; false if the bridge stops before. */
   readonly pause: (duration: Duration.Input) => Effect.Effect<boolean>
+  /** The answer to a request that is too old to be sent and was certainly not executed. */
+  readonly tooOld: (attempts: number) => Effect.Effect<Answer>
 }
 
 /**
@@ -64,7 +66,7 @@ const mostRepeats = 3
  */
 export const resolve = Effect.fnUntraced(function* (doubt: Doubt, means: Means): Effect.fn.Return<Answer | undefined> {
   const { request, remedy, sentAt } = doubt
-  const { portalLimit, ask, pause } = means
+  const { portalLimit, ask, pause, tooOld } = means
   if (remedy._tag === "Tell") return told(doubt, "")
   if (!(yield* ended(doubt, means))) return undefined
   let { attempts } = doubt
@@ -85,6 +87,10 @@ export const resolve = Effect.fnUntraced(function* (doubt: Doubt, means: Means):
     if (repeats === mostRepeats) return told({ ...doubt, attempts }, ` Sent ${attempts} times, it was never answered.`)
     // Together with others it may have been too much for the portal's limit.
     const reply = yield* ask(request, false, Math.floor(mostCommands / 2 ** (repeats + 1)))
+    if (reply._tag === "Expired")
+      return remedy._tag === "LookUp"
+        ? yield* tooOld(attempts)
+        : told({ ...doubt, attempts }, " It is too old to be sent again (B24RMQ_MAX_AGE).")
     if (reply._tag !== "Sent") return undefined
     attempts += reply.attempts
     if (reply.outcome._tag !== "Unknown") return afterRepeat({ ...doubt, attempts }, reply, reply.outcome)
