@@ -105,40 +105,47 @@ const open = Effect.gen(function* () {
         return again ? Effect.void : tell(event, { queue, reason })
       })
 
+    /** One consumer, until the scope closes. What comes of it fails when the broker cancels it. */
+    const consumer = Effect.fnUntraced(function* (
+      channel: Channel,
+      size: number,
+      deliver: (message: ConsumeMessage) => void
+    ) {
+      const cancelled = yield* Deferred.make<never, ConsumerCancelled>()
+      // A prefetch counts for the consumers that come after it.
+      yield* step("basic.qos", () => channel.prefetch(size))
+      yield* Effect.acquireRelease(
+        step("basic.consume", () =>
+          channel.consume(queue, (message) =>
+            message === null
+              ? void Deferred.doneUnsafe(cancelled, Effect.fail(new ConsumerCancelled()))
+              : deliver(message)
+          )
+        ),
+        ({ consumerTag }) =>
+          Effect.tryPromise(async () => channel.cancel(consumerTag)).pipe(Effect.timeout(closeLimit), Effect.ignore),
+        { interruptible: true }
+      )
+      return Deferred.await(cancelled)
+    })
+
     /** Consumes with the window as it is, until that is due to change or nothing more is to be taken. */
     const consume = (held: Held, deliver: (message: ConsumeMessage) => void, ready: Effect.Effect<void>) =>
       Effect.gen(function* () {
         const { channel, window } = held
-        const cancelled = yield* Deferred.make<never, ConsumerCancelled>()
-        // A prefetch counts for the consumers that come after it.
-        yield* step("basic.qos", () => channel.prefetch(window.size))
-        yield* Effect.acquireRelease(
-          step("basic.consume", () =>
-            channel.consume(queue, (message) =>
-              message === null
-                ? void Deferred.doneUnsafe(cancelled, Effect.fail(new ConsumerCancelled()))
-                : deliver(message)
-            )
-          ),
-          ({ consumerTag }) =>
-            Effect.tryPromise(async () => channel.cancel(consumerTag)).pipe(Effect.timeout(closeLimit), Effect.ignore),
-          { interruptible: true }
-        )
+        const cancelled = yield* consumer(channel, window.size, deliver)
         yield* ready
         yield* Effect.raceAllFirst([
-          Deferred.await(cancelled),
+          cancelled,
           until(wanted, (now) => now !== "taking"),
           held.whenever(() => window.isDue),
           Effect.andThen(Effect.sleep(ripening), held.ripen)
         ])
       }).pipe(Effect.scoped)
 
-    /**
-     * What a lost connection had in hand comes back to the queue together with the end of its consumer. Until the broker
-     * has noticed that end, later requests would be taken before those.
-     */
-    const alone = (link: Link) =>
-      Effect.map(lookAt(link, queue), ({ consumerCount }) => consumerCount === 0).pipe(
+    /** Waits until nobody else consumes the queue; says so where somebody goes on to. */
+    const others = (link: Link, own: number) =>
+      Effect.map(lookAt(link, queue), ({ consumerCount }) => consumerCount <= own).pipe(
         Effect.repeat({ until: (isAlone) => isAlone, schedule: Schedule.spaced("50 millis") }),
         Effect.timeoutOption(isShared ? 0 : heartbeatLapse),
         Effect.flatMap((seen) => {
@@ -148,12 +155,42 @@ const open = Effect.gen(function* () {
         })
       )
 
+    /**
+     * A quorum queue whose broker was killed says for a moment that it has no consumers, or what was long ago, and brings
+     * what a dead consumer had in hand after later messages (seen with 3.10.8). A consumer comes into its log behind all
+     * that was before; from then on the count is true. So the first one takes a single message, and looks who is there.
+     * That message is the first in the queue, unless others had earlier ones: then it goes back behind those.
+     */
+    const survey = (link: Link, held: Held, deliver: (message: ConsumeMessage) => void) =>
+      Effect.gen(function* () {
+        let taken: Array<ConsumeMessage> | undefined = []
+        const cancelled = yield* consumer(held.channel, 1, (message) => {
+          if (taken === undefined) deliver(message)
+          else taken.push(message)
+        })
+        const looking = Effect.gen(function* () {
+          if ((yield* lookAt(link, queue)).consumerCount > 1) {
+            yield* others(link, 1)
+            if (!isShared) return held.spoil()
+          }
+          const first = taken ?? []
+          taken = undefined
+          for (const message of first) deliver(message)
+        })
+        yield* Effect.raceFirst(cancelled, looking)
+        surveyed = link
+      }).pipe(Effect.scoped)
+
     /** Consumes on one channel while that is wanted. What was delivered stays with us when the broker cancels. */
     const subscription = (link: Link, held: Held, deliver: (message: ConsumeMessage) => void) =>
       Effect.fnUntraced(function* (well: Effect.Effect<void>) {
         yield* until(wanted, (now) => now === "taking")
         yield* topology.ensure(link, queue)
-        yield* alone(link)
+        // What a lost connection had in hand comes back to the queue together with the end of its consumer. Until the broker
+        // has noticed that end, later requests would be taken before those.
+        yield* others(link, 0)
+        if (!isShared && surveyed !== link) yield* survey(link, held, deliver)
+        if (held.isSpoilt) return yield* Effect.never
         yield* Effect.addFinalizer(() => consumes(queue, false))
         const begun = Effect.gen(function* () {
           yield* well
@@ -171,6 +208,9 @@ const open = Effect.gen(function* () {
 
     /** Somebody else consumes the queue, and goes on to. */
     let isShared = false
+
+    /** The connection on which it is known who consumes the queue. */
+    let surveyed: Link | undefined
 
     // Few deliveries are opened after a channel was lost: the next one may be lost as soon.
     let lostAt = Number.NEGATIVE_INFINITY
@@ -197,7 +237,7 @@ const open = Effect.gen(function* () {
       yield* Effect.raceAllFirst([
         lost,
         until(wanted, (now) => now === "returning"),
-        held.whenever(() => held.window.isBursting),
+        held.whenever(() => held.window.isBursting || held.isSpoilt),
         kept(subscription(link, held, deliver), ended)
       ])
     }, Effect.scoped)
@@ -251,6 +291,8 @@ class Held {
   readonly window: Window
   /** Oldest first, with the time they came. */
   readonly since = new Map<number, bigint>()
+  /** What came on this channel is to come again, in its place. */
+  isSpoilt = false
   private readonly clock: Clock.Clock
   private readonly waiting = new Set<{ readonly wanted: () => boolean; readonly resume: () => void }>()
 
@@ -278,6 +320,11 @@ class Held {
       },
       crowds: () => this.window.isHalfFull
     }
+  }
+
+  spoil(): void {
+    this.isSpoilt = true
+    this.look()
   }
 
   /** Lets the window grow, whether or not much was acknowledged; never ends. */

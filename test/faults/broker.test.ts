@@ -1,9 +1,13 @@
 import { expect } from "bun:test"
+import { connect } from "amqplib"
 import { Effect } from "effect"
+import { openPortal } from "../../src/sandbox/portal/server.ts"
 import { live } from "../effect.ts"
+import { startBridge } from "../rig/bridge.ts"
+import { collector, declareQueues, publishAll, queueRequest } from "../rig/producer.ts"
 import { victim } from "../rig/rabbit.ts"
 import { until } from "../rig/until.ts"
-import { scale, underLoad } from "./load.ts"
+import { queueIn, queueOut, scale, underLoad } from "./load.ts"
 
 const limit = 60_000 * Math.max(1, scale)
 const full = scale > 1
@@ -22,6 +26,44 @@ live(
         })
       )
     }),
+  limit
+)
+
+/** Consumes without acknowledging, until the broker ends it. */
+const hoard = (url: string, count: number) =>
+  Effect.promise(async () => {
+    const link = await connect(url)
+    link.on("error", () => undefined)
+    const channel = await link.createChannel()
+    channel.on("error", () => undefined)
+    await channel.prefetch(count)
+    let got = 0
+    await new Promise<void>((resolve) => void channel.consume(queueIn, () => ++got === count && resolve()))
+  })
+
+live(
+  "a quorum queue whose broker was killed: what was in hand comes before what lay behind it",
+  () =>
+    Effect.gen(function* () {
+      const node = yield* victim
+      for (let round = 0; round < 2 * scale; round++) {
+        const own = yield* node.vhost()
+        const portal = yield* openPortal()
+        portal.crm.table("deal").add([["TITLE", "0"]])
+        yield* declareQueues(own.url, { in: queueIn, out: queueOut, type: "quorum" })
+        const answers = yield* collector(own.url, queueOut)
+        const titles = Array.from({ length: 60 }, (_, number) => `${number + 1}`)
+        const update = (TITLE: string) =>
+          queueRequest({ method: "crm.deal.update", params: { id: "1", fields: { TITLE } } })
+        yield* publishAll(own.url, queueIn, titles.map(update))
+        yield* hoard(own.url, 40)
+        yield* node.kill9
+        const bridge = startBridge({ env: { AMPQURL: own.url, B24REST: portal.url }, within: "1 minute" })
+        yield* Effect.zip(bridge, node.start, { concurrent: true })
+        yield* answers.has(titles.length)
+        expect(portal.executions.map(({ key }) => key)).toEqual(titles)
+      }
+    }).pipe(Effect.scoped),
   limit
 )
 

@@ -218,7 +218,11 @@ const attach = (at: Address): SharedNode => {
           `rabbit_policy:parse_set(${vhost}, ${binary(name)}, ${binary(pattern)}, ${binary(JSON.stringify(definition))}, "0", ${binary("queues")}, ${binary("rig")})`
         ),
       clearPolicy: (name) => must(`rabbit_policy:delete(${vhost}, ${binary(name)}, ${binary("rig")})`),
-      connections: Effect.map(evaluate(`length(rabbit_connection_tracking:list(${vhost}))`), Number),
+      // The broker's own table of connections may keep one that was reset while it was being opened: ask those that live.
+      connections: Effect.map(
+        evaluate(`length([V || [{vhost, V}] <- rabbit_networking:connection_info_all([vhost]), V =:= ${vhost}])`),
+        Number
+      ),
       closeConnections: must(
         `rabbit_connection_tracking_handler:close_connections(rabbit_connection_tracking:list(${vhost}), "rig", 0)`
       )
