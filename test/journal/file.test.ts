@@ -1,6 +1,6 @@
 import { NodeServices } from "@effect/platform-node"
 import { expect, test } from "bun:test"
-import { chmodSync, mkdirSync, readFileSync, readdirSync, statSync, truncateSync, writeFileSync } from "node:fs"
+import { chmodSync, readFileSync, readdirSync, statSync, truncateSync, writeFileSync } from "node:fs"
 import { Duration, Effect, Fiber, Layer, Redacted, SubscriptionRef } from "effect"
 import { TestClock } from "effect/testing"
 import { Journal } from "../../src/journal/journal.ts"
@@ -8,7 +8,8 @@ import { nameOf, placeOf } from "../../src/journal/place.ts"
 import { openSqlite } from "../../src/journal/sqlite.ts"
 import { Settings } from "../../src/settings.ts"
 import { effect, live } from "../effect.ts"
-import { run, temporaryFolder } from "../rig/child.ts"
+import { temporaryFolder } from "../rig/child.ts"
+import { empty, fill, mayMount, remount, smallDisk } from "../rig/disk.ts"
 import { until } from "../rig/until.ts"
 import { otherProcess } from "./other.ts"
 import { answer, answered, becomes, departing, done, fresh, request, settings, token } from "./requests.ts"
@@ -17,8 +18,6 @@ const inFile = <A, E>(file: string, body: Effect.Effect<A, E, Journal>, options:
   Effect.provide(body, Journal.layerOn(openSqlite(file), settings(options)), { local: true })
 
 const needed = { AMPQURL: "amqp://guest:guest@127.0.0.1:5672/", B24REST: "https://portal.example/rest/" }
-
-const isRoot = process.getuid?.() === 0
 
 const name = (vhost: string, ...queues: ReadonlyArray<string>) => nameOf(vhost, queues)
 
@@ -200,25 +199,6 @@ live("a journal of a newer version is left as it is", () =>
   })
 )
 
-/** Only root may mount a file system. */
-const onSmallDisk = isRoot ? live : (name: string) => test.skip(name, () => {})
-
-/** A file system of two megabytes. */
-const smallDisk = Effect.fnUntraced(function* (folder: string) {
-  mkdirSync(`${folder}/disk`)
-  const mount = (...args: ReadonlyArray<string>) =>
-    Effect.map(
-      run({ command: "mount", args, env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" }, cwd: "/" }),
-      ({ code }) => {
-        expect(code).toBe(0)
-      }
-    )
-  yield* Effect.acquireRelease(mount("-t", "tmpfs", "-o", "size=2m", "tmpfs", `${folder}/disk`), () =>
-    Effect.ignore(run({ command: "umount", args: [`${folder}/disk`], env: { PATH: "/usr/bin:/bin" }, cwd: "/" }))
-  )
-  return { disk: `${folder}/disk`, remount: (how: "ro" | "rw") => mount("-o", `remount,${how}`, `${folder}/disk`) }
-})
-
 /** Writes must fail while it lasts, and what was answered meanwhile must be there afterwards. */
 const survives = (
   file: string,
@@ -266,40 +246,32 @@ const survives = (
     )
   })
 
-onSmallDisk("a full disk stops writes until there is room again", () =>
+const whereMayMount = mayMount ? live : (name: string) => test.skip(name, () => {})
+
+whereMayMount("a full disk stops writes until there is room again", () =>
   Effect.gen(function* () {
-    const { disk } = yield* smallDisk(yield* temporaryFolder("journal"))
-    const fill = Effect.sync(() => {
-      // The last page, too.
-      for (const size of [1_000_000, 100_000, 10_000, 4096, 4096, 4096, 4096]) {
-        for (let at = 0; at < 40; at++) {
-          try {
-            writeFileSync(`${disk}/filler-${size}-${at}`, Buffer.alloc(size))
-          } catch {
-            break
-          }
-        }
-      }
-    })
-    const empty = Effect.promise(() => Bun.$`rm -f ${{ raw: `${disk}/filler-*` }}`.quiet())
-    yield* survives(`${disk}/journal`, fill, empty, /the disk is full/)
+    const folder = yield* temporaryFolder("journal")
+    yield* smallDisk(folder)
+    yield* survives(`${folder}/journal`, fill(folder), empty(folder), /the disk is full/)
   })
 )
 
 live("a folder that may not be written stops writes until it may", () =>
   Effect.gen(function* () {
     const folder = yield* temporaryFolder("journal")
-    const change = isRoot
-      ? yield* Effect.map(smallDisk(folder), ({ remount }) => remount)
-      : (how: "ro" | "rw") => Effect.sync(() => chmodSync(`${folder}/disk`, how === "ro" ? 0o500 : 0o700))
-    if (!isRoot) mkdirSync(`${folder}/disk`)
+    if (mayMount) yield* smallDisk(folder)
+    const change = (how: "ro" | "rw") =>
+      mayMount ? remount(folder, how) : Effect.sync(() => chmodSync(folder, how === "ro" ? 0o500 : 0o700))
     yield* change("ro")
     yield* inFile(
-      `${folder}/disk/journal`,
+      `${folder}/journal`,
       Effect.gen(function* () {
         const journal = yield* Journal
         const one = request("m-1")
         yield* becomes("failed")
+        expect(SubscriptionRef.getUnsafe(journal.state)).toMatchObject({
+          reason: expect.stringContaining("may not be written: check")
+        })
         expect(yield* journal.recall(one, true)).toEqual(fresh)
         const asking = yield* Effect.forkChild(journal.recall(request("m-2"), false), { startImmediately: true })
         expect(asking.pollUnsafe()).toBeUndefined()
