@@ -19,7 +19,7 @@ export const brokenBroker = (what: Broken, pack: Pack, rounds: number, seed: num
   Effect.gen(function* () {
     const random = randomOf(seed)
     const node = yield* victim
-    const { portal, link, start, again, publish, answered, report } = yield* stage(node, {
+    const { portal, link, start, again, consuming, publish, answered, report } = yield* stage(node, {
       latency: 20,
       env: { B24RMQ_PACK: pack, B24RMQ_CONCURRENCY: "16" }
     })
@@ -47,7 +47,7 @@ export const brokenBroker = (what: Broken, pack: Pack, rounds: number, seed: num
         }
         yield* node.start
         if (what === "all three") bridge = yield* start
-        else yield* again(bridge.consuming({ after: mark, within: "60 seconds" }))
+        else yield* again(consuming(bridge, mark))
       }
       yield* Fiber.join(publishing)
       yield* answered("90 seconds")

@@ -48,8 +48,10 @@ export const landedLate = (run: LateRun, rounds: number, seed: number) =>
       yield* answered()
       // Whatever else is to land has landed by then.
       yield* Effect.sleep(lands)
-      const last = portal.executions.findLast(({ key }) => key?.startsWith(`${round}.`))?.key
-      if (last !== `${round}.2`) more.push(`round ${round}: ${last} is final`)
+      const landed = portal.executions.filter(({ key }) => key?.startsWith(`${round}.`)).map(({ key }) => key)
+      // One that was killed before it was called has not landed at all, and is answered so.
+      if (landed.includes(`${round}.2`) && landed.at(-1) !== `${round}.2`)
+        more.push(`round ${round}: ${landed.at(-1)} is final`)
     }
     const found: Report = yield* report({ experiment: "late", run, rounds, seed })
     return { ...found, more: [...found.more, ...more] }

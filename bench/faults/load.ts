@@ -5,9 +5,10 @@ import type { Random } from "./random.ts"
 
 /**
  * `handle`: creates, and can be found again; `bare`: creates without a name; `update`, `delete`: converge; `own`: a
- * self-written method, of which nothing is known.
+ * self-written method, of which nothing is known. `keyed`: creates under `/rest/api/`, where the portal knows it by its
+ * key; `used`: its key was used before, with another body.
  */
-export type Kind = "read" | "handle" | "bare" | "update" | "delete" | "own"
+export type Kind = "read" | "handle" | "bare" | "update" | "delete" | "own" | "keyed" | "used"
 
 /** A request, and what it takes to judge what became of it. */
 export interface Case {
@@ -21,7 +22,7 @@ export interface Case {
 }
 
 /** By what the portal tells executions apart. */
-export const executionKey = ["TITLE", "TAG", "id"] as const
+export const executionKey = ["TITLE", "title", "TAG", "id"] as const
 
 const ownMethods = ["erp.order.sync", "erp.order.change"] as const
 
@@ -62,6 +63,15 @@ export const update = (id: string, deal: number): Case =>
 /** Of an entity of their own: they keep their order, and cannot be repeated. */
 export const ownUpdate = (id: string, entity: number): Case =>
   one("own", id, "erp.order.change", { id: `${entity}`, TAG: id }, id, `order ${entity}`)
+
+const newTask = (id: string) => ({ fields: { title: id, responsibleId: 1, creatorId: 1 } })
+
+export const creatorWithKey = (id: string): Case => one("keyed", id, "tasks.task.add", newTask(id), id)
+
+export const creatorWithUsedKey = (id: string): Case => one("used", id, "tasks.task.add", newTask(id), id)
+
+export const taskUpdate = (id: string, task: number): Case =>
+  one("update", id, "tasks.task.update", { id: task, fields: { title: id } }, id, `task ${task}`)
 
 const newDeal = (portal: Portal) => portal.crm.table("deal").add([["TITLE", "of the bench"]])
 

@@ -13,6 +13,19 @@ export interface Report {
   readonly answeredAfter: number
   /** What this experiment promises beyond the rest, and did not keep. */
   readonly more: ReadonlyArray<string>
+  /** What this experiment measures beyond the rest. */
+  readonly figures?: Figures
+}
+
+export type Figures = Readonly<Record<string, number | string>>
+
+/** What is told and kept of one run. */
+export interface Row {
+  readonly experiment: string
+  readonly run: string
+  readonly figures: Figures
+  /** The promises that it has broken. */
+  readonly broken: ReadonlyArray<string>
 }
 
 /** The promises that a run has broken: with the requests that show it, for its seed brings them again. */
@@ -26,8 +39,7 @@ export const broken = ({ acknowledged, verdict, more }: Report): ReadonlyArray<s
   ...more
 ]
 
-const columns: Readonly<Record<string, (report: Report) => string | number>> = {
-  run: ({ experiment, run }) => (run === "" ? experiment : `${experiment}: ${run}`),
+const columns: Readonly<Record<string, (report: Report) => number>> = {
   rounds: ({ rounds }) => rounds,
   seed: ({ seed }) => seed,
   attempted: ({ verdict }) => verdict.attempted,
@@ -48,24 +60,34 @@ const columns: Readonly<Record<string, (report: Report) => string | number>> = {
   "answers ms": ({ answeredAfter }) => Math.round(answeredAfter)
 }
 
-/** A line of JSON for machines. */
-export const line = (report: Report): string =>
-  JSON.stringify({
+export const rowOf = (report: Report): Row => ({
+  experiment: report.experiment,
+  run: report.run,
+  figures: {
     ...Object.fromEntries(Object.entries(columns).map(([name, of]) => [name, of(report)])),
-    broken: broken(report)
-  })
+    ...report.figures
+  },
+  broken: broken(report)
+})
+
+/** A line of JSON for machines. */
+export const line = ({ figures, ...row }: Row): string => JSON.stringify({ ...row, ...figures })
+
+/** Without the requests that show it. */
+const said = (broken: Row["broken"]) =>
+  broken.length === 0 ? "kept" : `BROKEN: ${broken.map((one) => one.replace(/:.*/s, "")).join(", ")}`
+
+/** The cells of rows that have the same figures, with their heads. */
+export const cells = (rows: ReadonlyArray<Row>): ReadonlyArray<ReadonlyArray<string>> => [
+  ["run", ...Object.keys(rows[0]?.figures ?? {}), "promises"],
+  ...rows.map(({ run, figures, broken }) => [run, ...Object.values(figures).map(String), said(broken)])
+]
 
 /** A table for people. */
-export const table = (reports: ReadonlyArray<Report>): string => {
-  const rows = [
-    [...Object.keys(columns), ""],
-    ...reports.map((report) => [
-      ...Object.values(columns).map((of) => String(of(report))),
-      broken(report).length === 0 ? "kept" : "BROKEN"
-    ])
-  ]
-  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)))
-  return rows
+export const table = (rows: ReadonlyArray<Row>): string => {
+  const all = cells(rows)
+  const widths = (all[0] ?? []).map((_, column) => Math.max(...all.map((row) => row[column]?.length ?? 0)))
+  return all
     .map((row) =>
       row
         .map((text, column) => (column === 0 ? text.padEnd(widths[0] ?? 0) : text.padStart(widths[column] ?? 0)))

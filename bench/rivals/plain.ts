@@ -17,14 +17,19 @@ const failed = (error: unknown): never => {
   process.exit(1)
 }
 
+/** What the portal refuses for its rate is asked again a second later. */
+const ask = async (address: string, body: Buffer): Promise<Response> => {
+  const response = await fetch(address, { method: "POST", headers: { "Content-Type": "application/json" }, body })
+  if (response.status !== 503) return response
+  await response.arrayBuffer()
+  await new Promise((done) => setTimeout(done, 1_000))
+  return ask(address, body)
+}
+
 await channel.consume(AMPQIN, (message) => {
   if (message === null) return failed("the broker cancelled the consumer")
   const { headers = {}, messageId, correlationId } = message.properties
-  fetch(`${B24REST}${headers["user"]}/${headers["token"]}/${headers["method"]}`, {
-    method: "POST",
-    headers: { "Content-Type": "application/json" },
-    body: message.content
-  })
+  ask(`${B24REST}${headers["user"]}/${headers["token"]}/${headers["method"]}`, message.content)
     .then(async (response) => {
       const body = Buffer.from(await response.arrayBuffer())
       channel.sendToQueue(

@@ -4,6 +4,7 @@ import { Journal } from "../journal/journal.ts"
 import type { Sent } from "../journal/store.ts"
 import { type Answer, ownError } from "../message/answer.ts"
 import type { Request } from "../message/request.ts"
+import { doubts, doubtsEnded, recorder, replays } from "../metrics.ts"
 import { mostCommands } from "../portal/batch.ts"
 import { isRead } from "../portal/methods.ts"
 import type { FinalOutcome } from "../portal/outcome.ts"
@@ -41,6 +42,7 @@ export const openAsking = Effect.fnUntraced(function* (
   const { b24Rest, doubt: ownRemedies, ownReads, portalLimit, stamp } = settings
   const journal = yield* Journal
   const dispatch = yield* Dispatch
+  const record = yield* recorder
   const third = b24Rest.pathname.endsWith("/api/")
   /** The places of requests that are being asked, by their identity. */
   const places = new Map<string, Place>()
@@ -59,6 +61,7 @@ export const openAsking = Effect.fnUntraced(function* (
       const known = yield* journal.recall(request, isReading(request))
       switch (known._tag) {
         case "Answered":
+          record(replays, 1)
           return known.confirmed ? { ...known.answer, replayed: true } : known.answer
         case "InDoubt":
           return yield* findOut(arrival, inherited(request, known.sent))
@@ -119,6 +122,7 @@ export const openAsking = Effect.fnUntraced(function* (
     const { delivery, place } = arrival
     const { request } = doubt
     const about = { message_id: request.messageId, method: request.method, user: request.user }
+    record(doubts, 1)
     yield* tell("outcome-in-doubt", about)
     const asker = { queue: delivery.queue, place, mayRest: () => false, crowds: () => false, isLost: () => false }
     const means = {
@@ -135,6 +139,7 @@ export const openAsking = Effect.fnUntraced(function* (
     const waits = mayLand && outlivesUs(request)
     const found = waits && !(yield* ended(doubt, means)) ? undefined : yield* resolve(doubt, means)
     const answer = found ?? (mayComeAgain(doubt) ? undefined : told(doubt, " The bridge was stopped meanwhile."))
+    record(doubtsEnded[endOf(answer)], 1)
     if (answer === undefined) {
       yield* journal.release(request)
       return undefined
@@ -201,6 +206,12 @@ export const openAsking = Effect.fnUntraced(function* (
           journal.confirmed(request, answer.outcome !== "refused" && !isReading(request))
   }
 })
+
+/** The word for how a doubt ended. */
+const endOf = (answer: Answer | undefined) => {
+  if (answer === undefined) return "returned"
+  return answer.outcome === "rejected" ? "expired" : (answer.resolved ?? "unknown")
+}
 
 const answerFrom = (request: Request, { outcome, attempts, packed }: Departed): Answer => {
   const how = { attempts, status: outcome.status, ...(packed ? { packed: true as const } : {}) }

@@ -15,6 +15,7 @@ import { tell } from "../events.ts"
 import { Journal } from "../journal/journal.ts"
 import { type Answer, envelope, ownError, rejection, tooLarge } from "../message/answer.ts"
 import { type Rejected, readRequest, type Request } from "../message/request.ts"
+import { answers, recorder, taken } from "../metrics.ts"
 import { type Delivery, Intake, type Wanted } from "../queue/intake.ts"
 import { until } from "../queue/kept.ts"
 import { Outlet } from "../queue/outlet.ts"
@@ -39,6 +40,7 @@ export const bridge = Effect.gen(function* () {
   const outlet = yield* Outlet
   const journal = yield* Journal
   const dispatch = yield* Dispatch
+  const record = yield* recorder
   const journeys = yield* FiberSet.make<void, never>()
   const start = yield* FiberSet.runtime(journeys)<never>()
   const clock = yield* Clock.Clock
@@ -74,7 +76,10 @@ export const bridge = Effect.gen(function* () {
       .publish({ ...envelope(answer, incoming, method), body: answer.body }, () => !isLost())
       .pipe(
         Effect.retry({ schedule: publishAgain, while: (error) => error._tag === "NotConfirmed" && !isLost() }),
-        Effect.as(true),
+        Effect.map(() => {
+          record(answers[answer.outcome], 1)
+          return true
+        }),
         Effect.catchTags({
           NotConfirmed: () => Effect.succeed(false),
           TooLargeForBroker: () =>
@@ -140,12 +145,30 @@ export const bridge = Effect.gen(function* () {
     yield* want("portal", "taking")
   })
 
-  /** While another bridge holds the journal, that one works and this one stands by. */
-  const mindJournal = Effect.gen(function* () {
-    yield* until(journal.state, ({ _tag }) => _tag === "standby")
-    yield* want("journal", "returning")
-    yield* until(journal.state, ({ _tag }) => _tag !== "standby")
+  /** Reads what is parked before it takes anything, for nothing may come before that. */
+  const work = Effect.gen(function* () {
+    yield* parking.want(true)
+    yield* want("journal", "holding")
+    yield* parking.ready
+    // What this one had taken when another bridge took over was that one's to answer.
+    dispatch.lines.giveUp()
     yield* want("journal", "taking")
+    return yield* Effect.never
+  })
+
+  /** The bridge that holds the journal works, and no other one reads its queues. The rest stand by. */
+  const mindJournal = Effect.gen(function* () {
+    yield* until(journal.state, ({ _tag }) => _tag === "ready" || _tag === "failed")
+    while (true) {
+      yield* Effect.raceFirst(
+        work,
+        until(journal.state, ({ _tag }) => _tag === "standby")
+      )
+      yield* want("journal", "returning")
+      yield* parking.want(false)
+      // That the store cannot be asked does not mean that the other one is gone.
+      yield* until(journal.state, ({ _tag }) => _tag === "ready")
+    }
   })
 
   /** What was lost and has not come again by then is not coming. */
@@ -159,16 +182,17 @@ export const bridge = Effect.gen(function* () {
 
   const dropLost = Stream.runForEach(SubscriptionRef.changes(intake.losses), () => dispatch.look)
 
+  yield* want("journal", "returning")
   const deciding = yield* Effect.forkScoped(dispatch.run)
-  const minding = yield* Effect.forkScoped(Effect.raceFirst(Effect.forever(mindPortal), Effect.forever(mindJournal)))
+  const minding = yield* Effect.forkScoped(Effect.raceFirst(Effect.forever(mindPortal), mindJournal))
   const dropping = yield* Effect.forkScoped(Effect.raceFirst(dropLost, Effect.forever(giveUpLost)))
-  const opened = until(journal.state, ({ _tag }) => _tag === "ready" || _tag === "failed")
   const fetching = yield* Effect.forkScoped(parking.run)
   const taking = yield* Stream.runForEachArray(intake.deliveries, (arrived) =>
     Effect.sync(() => {
+      record(taken, arrived.length)
       for (const delivery of arrived) start(total(delivery))
     })
-  ).pipe((taking) => opened.pipe(Effect.andThen(parking.ready), Effect.andThen(taking)), Effect.forkScoped)
+  ).pipe(Effect.forkScoped)
   // Runs before the forked fibers are interrupted, for it is added after them: the channel of the intake has to stay
   // open until the last journey has acknowledged.
   yield* Effect.addFinalizer(() =>

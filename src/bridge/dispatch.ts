@@ -16,8 +16,9 @@ import {
 import { tell } from "../events.ts"
 import type { Request } from "../message/request.ts"
 import { Journal } from "../journal/journal.ts"
+import { packed, portalRequests, portalTime, recorder, refusals, retries, waited } from "../metrics.ts"
 import { pack, unpack } from "../portal/batch.ts"
-import { Portal } from "../portal/client.ts"
+import { type Call, Portal } from "../portal/client.ts"
 import * as Limits from "../portal/limits.ts"
 import { type FinalOutcome, judge, type Outcome, provesLife, Unknown } from "../portal/outcome.ts"
 import { keyOf } from "../portal/remedies.ts"
@@ -48,6 +49,8 @@ export class Dispatch extends Context.Service<
     readonly close: Effect.Effect<void>
     /** `away` while the portal answers neither calls nor probes. */
     readonly health: SubscriptionRef.SubscriptionRef<Health>
+    /** Calls that are under way. */
+    readonly inFlight: Effect.Effect<number>
     /** How many requests wait, by reason. */
     readonly waiting: Effect.Effect<ReadonlyMap<WaitReason, number>>
   }
@@ -88,6 +91,7 @@ const open = Effect.gen(function* () {
   const outlet = yield* Outlet
   const journal = yield* Journal
   const clock = yield* Clock.Clock
+  const record = yield* recorder
   const start = yield* FiberSet.makeRuntime<never>()
   const health = yield* SubscriptionRef.make<Health>("well")
   const wakes = yield* Queue.sliding<void>(1)
@@ -97,6 +101,7 @@ const open = Effect.gen(function* () {
   const underWay = new Map<string, number>()
   let inFlight = 0
   const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
+  const seconds = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e9
   let limits = Limits.atStart(now(), settings.rate, settings.b24Rest.hostname)
   const live = () => MutableRef.get(settings.live)
   const wake = () => void Queue.offerUnsafe(wakes, undefined)
@@ -210,8 +215,31 @@ const open = Effect.gen(function* () {
   /** The third version recognises a write that comes again by its key. */
   const keyFor = ({ isRead, request }: Waiting) => (packs || isRead ? undefined : keyOf(request))
 
+  /** Calls the portal, and counts it. */
+  const send = (members: ReadonlyArray<Waiting>, call: Call) =>
+    Effect.suspend(() => {
+      const begun = seconds()
+      const kind = members.length === 1 ? "single" : "batch"
+      if (kind === "batch") record(packed, members.length)
+      for (const { attempts, since } of members) {
+        if (attempts === 1) record(waited, begun - since / 1_000)
+        else record(retries, 1)
+      }
+      return Effect.map(portal.call(call), (outcome) => {
+        record(portalTime[kind], seconds() - begun)
+        record(portalRequests[kind][resultOf(outcome)], 1)
+        countRefusal(outcome)
+        return outcome
+      })
+    })
+
+  const countRefusal = (outcome: Outcome) => {
+    if (outcome._tag === "Limited") record(refusals[outcome.scope === "portal" ? "rate" : "operating_time"], 1)
+    else if ("alarm" in outcome && outcome.alarm !== undefined) record(refusals[outcome.alarm], 1)
+  }
+
   const alone = (one: Waiting) =>
-    Effect.flatMap(portal.call({ ...one.request, key: keyFor(one) }), (outcome) =>
+    Effect.flatMap(send([one], { ...one.request, key: keyFor(one) }), (outcome) =>
       Effect.andThen(learn(one.method, one.request.credential, outcome), settle(one, outcome, false))
     )
 
@@ -220,7 +248,7 @@ const open = Effect.gen(function* () {
     const [first] = members
     if (first === undefined) return
     const body = pack(members.map((one) => commandFor(one) ?? ""))
-    const outcome = yield* portal.call({ ...first.request, method: "batch", body })
+    const outcome = yield* send(members, { ...first.request, method: "batch", body })
     yield* learn(batchOf(first), first.request.credential, outcome)
     const answers = outcome._tag === "Done" ? unpack(outcome.body, members.length) : undefined
     for (const [n, one] of members.entries()) {
@@ -259,6 +287,7 @@ const open = Effect.gen(function* () {
 
   const settlePacked = Effect.fnUntraced(function* (one: Waiting, outcome: Outcome) {
     limits = Limits.learnMember(limits, now(), one.method, batchOf(one), outcome)
+    countRefusal(outcome)
     if (outcome._tag === "Limited") yield* alarm("method-closed", one.method, "OPERATION_TIME_LIMIT")
     // A refusal without any text may be the packing's own fault: a read asks again alone.
     if (outcome._tag === "Refused" && one.isRead && outcome.code === "" && isMute(outcome.body))
@@ -333,7 +362,9 @@ const open = Effect.gen(function* () {
     while (limits.health !== "well" || !Limits.steady(limits)) {
       limits = Limits.left(limits, now())
       const wasAway = limits.health === "away"
-      const lives = provesLife(yield* portal.probe)
+      const seen = yield* portal.probe
+      record(portalRequests.probe[resultOf(seen)], 1)
+      const lives = provesLife(seen)
       limits = Limits.probed(limits, lives)
       if (lives) {
         for (const one of room.everyone) if (one.undecided !== undefined) yield* count(one, one.undecided)
@@ -417,12 +448,16 @@ const open = Effect.gen(function* () {
       wake()
     }),
     health,
+    inFlight: Effect.sync(() => inFlight),
     waiting: Effect.sync(whyWaiting)
   })
 })
 
 /** The method with its credential, as the portal counts operating time. */
 const methodOf = ({ credential, method }: Request) => `${credential} ${method.toLowerCase()}`
+
+/** The word for what a call came to. */
+const resultOf = ({ _tag }: Outcome) => _tag.toLowerCase() as Lowercase<Outcome["_tag"]>
 
 /** An error that says nothing at all. */
 const isMute = (body: Uint8Array) =>

@@ -1,5 +1,6 @@
 import { Clock, Duration, Effect, Option, Queue, Result, Stream, SubscriptionRef } from "effect"
 import { readRequest, type Request } from "../message/request.ts"
+import * as Metrics from "../metrics.ts"
 import { isRead } from "../portal/methods.ts"
 import type { Delivery } from "../queue/intake.ts"
 import { until } from "../queue/kept.ts"
@@ -41,10 +42,11 @@ export const openParking = Effect.fnUntraced(function* (start: (delivery: Parked
   const dispatch = yield* Dispatch
   const parked = yield* Parked
   const clock = yield* Clock.Clock
+  const record = yield* Metrics.recorder
   const { lines } = dispatch
   const wakes = yield* Queue.sliding<void>(1)
   const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
-  /** What an earlier process has parked is known: until then nobody can tell who comes first in a line. */
+  /** What another process has parked is known: until then nobody can tell who comes first in a line. */
   const learned = yield* SubscriptionRef.make(false)
   /** What is written on one that was to be parked: it keeps that if it is not, and tries again. */
   const notes = new WeakMap<Request, Note>()
@@ -85,6 +87,7 @@ export const openParking = Effect.fnUntraced(function* (start: (delivery: Parked
     notes.set(request, note)
     if (place !== undefined) place.ticket = note.ticket
     yield* parked.park(delivery, note)
+    record(Metrics.parked, 1)
     if (place !== undefined) lines.rest(place)
     fetchTooOld(deadline)
     delivery.ack()
@@ -115,7 +118,10 @@ export const openParking = Effect.fnUntraced(function* (start: (delivery: Parked
     if (isParked(delivery)) {
       fetched--
       if (unfinished && 2 * fetched <= prefetch) fetchAt(now())
-      if (delivery.putBack() && place !== undefined) return lines.rest(place)
+      if (delivery.putBack()) {
+        record(Metrics.parked, 1)
+        if (place !== undefined) return lines.rest(place)
+      }
     }
     if (place === undefined || place.resting) return
     if (delivery.isLost()) lines.await(place)
@@ -125,6 +131,7 @@ export const openParking = Effect.fnUntraced(function* (start: (delivery: Parked
   const join = (delivery: ParkedDelivery): Verdict => {
     if (!SubscriptionRef.getUnsafe(learned)) return "keep"
     fetched++
+    record(Metrics.unparked, 1)
     start({ ...delivery, isLost: () => recalled || delivery.isLost() })
     return "join"
   }
@@ -199,6 +206,12 @@ export const openParking = Effect.fnUntraced(function* (start: (delivery: Parked
     leave,
     /** Runs until it is interrupted. */
     run: Effect.raceAllFirst([Effect.forever(fetch), dropLost, followState]),
+    /** Reads what is parked, or leaves that to another bridge. */
+    want: (wanted: boolean) =>
+      Effect.suspend(() => {
+        fetchAt(now())
+        return Effect.andThen(SubscriptionRef.set(learned, false), parked.want(wanted))
+      }),
     /** Waits until new requests may be taken: what rests from before is known, or there is nowhere to rest. */
     ready: Effect.raceFirst(
       until(learned, (yes) => yes),

@@ -14,6 +14,7 @@ import {
 import { tell } from "../events.ts"
 import type { Answer } from "../message/answer.ts"
 import type { Request } from "../message/request.ts"
+import { commitTime, recorder } from "../metrics.ts"
 import { openAgain } from "../schedules.ts"
 import type { Settings } from "../settings.ts"
 import type { Journal } from "./journal.ts"
@@ -112,6 +113,7 @@ export const durable = Effect.fnUntraced(function* (
   settings: JournalSettings
 ): Effect.fn.Return<Journal["Service"], never, Scope.Scope> {
   const clock = yield* Clock.Clock
+  const record = yield* recorder
   const now = () => clock.currentTimeMillisUnsafe()
   const state = yield* SubscriptionRef.make<JournalState>({ _tag: "opening" })
   const wakes = yield* Queue.sliding<void>(1)
@@ -366,7 +368,11 @@ export const durable = Effect.fnUntraced(function* (
           confirms: Array.from(batch.confirms, ([key, at]) => ({ key, at })),
           facts: batch.facts.map(({ fact }) => fact)
         }
-        if (Object.values(changes).some((some) => some.length > 0)) yield* store.commit(changes)
+        if (Object.values(changes).some((some) => some.length > 0)) {
+          const begun = clock.monotonicTimeNanosUnsafe()
+          yield* store.commit(changes)
+          record(commitTime, Number(clock.monotonicTimeNanosUnsafe() - begun) / 1e9)
+        }
         return written
       })
     )

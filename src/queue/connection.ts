@@ -4,6 +4,7 @@ import { Socket } from "node:net"
 import { unescape } from "node:querystring"
 import { rootCertificates } from "node:tls"
 import { tell } from "../events.ts"
+import { connects, recorder } from "../metrics.ts"
 import { Settings } from "../settings.ts"
 import { kept, until } from "./kept.ts"
 
@@ -158,6 +159,7 @@ export class Connection extends Context.Service<
     Connection,
     Effect.gen(function* () {
       const { dial } = yield* Dial
+      const record = yield* recorder
       const current = yield* SubscriptionRef.make<Link | undefined>(undefined)
       const blocked = yield* SubscriptionRef.make<string | undefined>(undefined)
       let told = ""
@@ -171,6 +173,7 @@ export class Connection extends Context.Service<
               SubscriptionRef.set(current, undefined)
             )
             yield* well
+            record(connects, 1)
             yield* tell("link-up")
             told = ""
             return yield* link.lost

@@ -19,7 +19,7 @@ import { Settings } from "../settings.ts"
 import { type ChannelLost, during, openChannel, step } from "./channel.ts"
 import { closeLimit, Connection, type Link, type LinkLost, reasonOf, stepLimit } from "./connection.ts"
 import type { Delivery } from "./intake.ts"
-import { kept } from "./kept.ts"
+import { kept, until as become } from "./kept.ts"
 import { copyOf, type Raw } from "./raw.ts"
 import { lookAt, type QueueMissing, Topology } from "./topology.ts"
 import {
@@ -93,6 +93,11 @@ export type State = "opening" | "open" | "absent"
 export class Parked extends Context.Service<
   Parked,
   {
+    /**
+     * Whether this bridge is the one that reads the queue: it does not before that is wanted. Once it is not wanted any
+     * more, all that had joined is back in the queue, and another bridge may read it.
+     */
+    readonly want: (wanted: boolean) => Effect.Effect<void>
     readonly state: SubscriptionRef.SubscriptionRef<State>
     /** How many requests rest, as far as is known. */
     readonly held: Effect.Effect<number>
@@ -133,6 +138,7 @@ const open = Effect.gen(function* () {
   const connection = yield* Connection
   const topology = yield* Topology
   const clock = yield* Clock.Clock
+  const wanted = yield* SubscriptionRef.make(false)
   const state = yield* SubscriptionRef.make<State>("opening")
   const losses = yield* SubscriptionRef.make(0)
   const turn = yield* Semaphore.make(1)
@@ -229,7 +235,7 @@ const open = Effect.gen(function* () {
     })
     yield* step("basic.qos", () => channel.prefetch(window + ahead))
     yield* well
-    yield* Effect.raceFirst(lost, kept(subscription(link, channel, opened), ended))
+    yield* Effect.raceAllFirst([lost, become(wanted, (yes) => !yes), kept(subscription(link, channel, opened), ended)])
   }, Effect.scoped)
 
   const absent = (reason: string) => Effect.andThen(note("parking-off", reason), SubscriptionRef.set(state, "absent"))
@@ -273,6 +279,7 @@ const open = Effect.gen(function* () {
     (well) =>
       Effect.gen(function* () {
         const link = yield* connection.await
+        yield* become(wanted, (yes) => yes)
         yield* during(link, onLink(link, well))
       }),
     ended
@@ -381,6 +388,12 @@ const open = Effect.gen(function* () {
   )
 
   return Parked.of({
+    want: (yes) =>
+      Effect.suspend(() => {
+        // Another bridge may give tickets in the meantime.
+        if (!yes) learned = false
+        return SubscriptionRef.set(wanted, yes)
+      }),
     state,
     held: Effect.sync(() => memory.held),
     losses,

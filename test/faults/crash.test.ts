@@ -1,11 +1,13 @@
 import { expect } from "bun:test"
 import { Effect } from "effect"
 import { brokenBroker } from "../../bench/faults/brokers.ts"
+import { keys } from "../../bench/faults/keys.ts"
 import { type BorderName, killed, type Pack } from "../../bench/faults/kills.ts"
 import { landedLate } from "../../bench/faults/late.ts"
 import { cut, thrice } from "../../bench/faults/portals.ts"
-import { broken, line, type Report } from "../../bench/faults/report.ts"
+import { broken, line, type Report, rowOf } from "../../bench/faults/report.ts"
 import { queueIn, stage } from "../../bench/faults/stage.ts"
+import { standby } from "../../bench/faults/standby.ts"
 import { live } from "../effect.ts"
 import { publishAll, queueRequest } from "../rig/producer.ts"
 import { sharedNode } from "../rig/rabbit.ts"
@@ -19,7 +21,7 @@ const limit = 60_000 * scale
 
 const kept = <E>(run: Effect.Effect<Report, E>) =>
   Effect.map(run, (report) => {
-    console.log(line(report))
+    console.log(line(rowOf(report)))
     expect(broken(report)).toEqual([])
   })
 
@@ -74,3 +76,28 @@ for (const stamp of [false, true]) {
 live("each message is published three times", () => kept(thrice(40 * rounds, "all", seed)), limit)
 
 live("the first of two updates lands late", () => kept(landedLate("killed once answered, own", rounds, seed)), limit)
+
+live(
+  "calls with an Idempotency-Key are cut, published twice, and refused for a used one",
+  () =>
+    Effect.all(
+      (["cut", "published twice at once", "key used before"] as const).map((run) => kept(keys(run, rounds, seed))),
+      { concurrency: "unbounded" }
+    ),
+  limit
+)
+
+live(
+  "one of two bridges on a journal in PostgreSQL is killed, and the server is restarted",
+  () =>
+    kept(
+      standby({
+        falls: ["killed", "PostgreSQL restarted"],
+        lasts: 5_000 * scale,
+        every: 1_000,
+        requests: 200 * scale,
+        seed
+      })
+    ),
+  limit
+)

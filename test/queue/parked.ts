@@ -39,7 +39,9 @@ export const startParked = (url: string, env: Readonly<Record<string, string>> =
       Layer.provide(Logger.layer([keep]))
     )
     const services = yield* Layer.build(layer)
-    return { ...Context.get(services, Parked), connection: Context.get(services, Connection), told }
+    const parked = Context.get(services, Parked)
+    yield* parked.want(true)
+    return { ...parked, connection: Context.get(services, Connection), told }
   })
 
 export type Parking = Effect.Success<ReturnType<typeof startParked>>

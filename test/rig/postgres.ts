@@ -61,6 +61,16 @@ const killAtOnce = (pid: number) => {
 
 const environment = { PATH: "/usr/local/bin:/usr/bin:/bin", LANG: "C.UTF-8", TZ: "UTC" }
 
+/** The version that is installed, as `15.14`. */
+export const postgresVersion: Effect.Effect<string, RigFailed> = Effect.suspend(() => {
+  const bin = installed()
+  if (bin === undefined) return Effect.fail(new RigFailed({ what: "postgresql is not installed" }))
+  return Effect.map(
+    run({ command: join(bin, "postgres"), args: ["--version"], env: environment, cwd: "/" }),
+    ({ out }) => /\d+(?:\.\d+)*/.exec(out)?.[0] ?? out.trim()
+  )
+})
+
 /** A server in a temporary folder, ready when given, killed when the scope closes. `conf`: lines for postgresql.conf. */
 export const startPostgres = (conf: ReadonlyArray<string> = []): Effect.Effect<Postgres, RigFailed, Scope.Scope> =>
   Effect.gen(function* () {

@@ -156,6 +156,8 @@ export interface Publishing {
   readonly rate?: number
   /** Unconfirmed messages at most. */
   readonly window?: number
+  /** Told of each message when it is sent, and of one that is sent again once more. */
+  readonly sent?: (message: Message) => void
   readonly within?: Duration.Input
 }
 
@@ -167,7 +169,7 @@ const publishing = async (
   stopped: () => boolean
 ): Promise<Published> => {
   const started = performance.now()
-  const { rate = Infinity, window = 2_000, confirm = true } = options
+  const { rate = Infinity, window = 2_000, confirm = true, sent } = options
   const waiting = new Set<number>()
   const refused: Array<string> = []
   const returned: Array<string> = []
@@ -194,6 +196,7 @@ const publishing = async (
       const send = (index: number) => {
         const message = messages[index]
         if (message === undefined) return
+        sent?.(message)
         const options = { mandatory: true, ...message.options }
         if (!confirm) {
           channel.sendToQueue(queue, message.content, options)

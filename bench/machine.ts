@@ -1,0 +1,47 @@
+import { existsSync, readdirSync, readFileSync } from "node:fs"
+import { cpus, release, totalmem } from "node:os"
+import { join } from "node:path"
+import packaged from "../package.json" with { type: "json" }
+
+const repository = join(import.meta.dir, "..")
+
+/** What a command says in its first line, or undefined where there is no such command. */
+export const says = (...command: ReadonlyArray<string>): string | undefined => {
+  const [name = ""] = command
+  if (Bun.which(name) === null) return undefined
+  const { stdout, success } = Bun.spawnSync([...command], { cwd: repository, stderr: "ignore" })
+  return success ? stdout.toString().trim().split("\n")[0] : undefined
+}
+
+/** The machine in a line. */
+export const machine = (): string => {
+  const [first] = cpus()
+  const system = existsSync("/etc/os-release")
+    ? /^PRETTY_NAME="?([^"\n]*)/m.exec(readFileSync("/etc/os-release", "utf8"))?.[1]
+    : undefined
+  return `${cpus().length} x ${first?.model ?? "?"}, ${Math.round(totalmem() / 2 ** 30)} GiB, ${system ?? "?"}, Linux ${release()}`
+}
+
+const rabbit = () => {
+  const lib = "/usr/lib/rabbitmq/lib"
+  const found = existsSync(lib) ? readdirSync(lib).find((name) => name.startsWith("rabbitmq_server-")) : undefined
+  return found?.replace("rabbitmq_server-", "") ?? "?"
+}
+
+/** The versions of what takes part, in a line. */
+export const versions = (): string =>
+  [
+    `B24RMQ ${packaged.version}`,
+    `Bun ${Bun.version}`,
+    `RabbitMQ ${rabbit()}`,
+    `effect ${packaged.dependencies.effect}`,
+    `amqplib ${packaged.dependencies.amqplib}`
+  ].join(", ")
+
+/** The commit that is measured, and whether the sources differ from it. */
+export const commit = (): string => {
+  const hash = says("git", "rev-parse", "--short", "HEAD")
+  if (hash === undefined) return "unknown"
+  const changed = says("git", "status", "--porcelain", "src", "build.ts", "bun.lock")
+  return changed ? `${hash}, changed` : hash
+}
