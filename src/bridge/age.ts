@@ -36,10 +36,7 @@ export const openAges = (maxAge: Duration.Duration | undefined) => {
     const before = firstSeen.get(id)
     if (before !== undefined) return before
     firstSeen.set(id, now)
-    for (const oldest of firstSeen.keys()) {
-      if (firstSeen.size <= remembered) break
-      firstSeen.delete(oldest)
-    }
+    if (firstSeen.size > remembered) firstSeen.delete(firstSeen.keys().next().value ?? id)
     return now
   }
 

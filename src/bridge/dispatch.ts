@@ -74,6 +74,9 @@ const broken: FinalOutcome = Unknown({
 /** Stands for a member of a batch that its answer does not mention. */
 const unmentioned = Unknown({ reason: "the batch says nothing of it", status: 200, silent: false, timedOut: false })
 
+/** How often it is looked for those who have become too old, in milliseconds. Whoever departs is always looked at. */
+const ageStep = 500
+
 /** The waits of one request between its attempts to read. */
 const readPause: Effect.Effect<ReadPause> = Effect.map(Schedule.toStep(Schedule.jittered(readAgain)), (step) =>
   Effect.gen(function* () {
@@ -132,15 +135,14 @@ const open = Effect.gen(function* () {
   /** Decides once, starts who may go, and returns for how many milliseconds time alone will change nothing. */
   const decideOnce = (): number => {
     room.sweep()
-    const wall = clock.currentTimeMillisUnsafe()
-    const untilTooOld = room.expire(wall) - wall
-    if (room.isClosing || answersCannotGo()) return untilTooOld
+    room.expire(clock.currentTimeMillisUnsafe())
+    if (room.isClosing || answersCannotGo()) return Infinity
     const seen = scene()
     const turn = new Turn(seen)
     const { departures, soonest } = turn.decide()
     for (const members of departures) depart(members)
     for (const [one, until] of turn.resting) room.leave(one, { _tag: "Closed", until })
-    return Math.min(soonest - seen.at, untilTooOld)
+    return soonest - seen.at
   }
 
   const addUnderWay = (method: string, seconds: number) => {
@@ -388,6 +390,12 @@ const open = Effect.gen(function* () {
     else yield* Effect.timeoutOption(Queue.take(wakes), Math.max(1, wait))
   })
 
+  /** Decides again when somebody may be too old. A timer for each decision would cost a tenth of what a request does. */
+  const mindAges = Effect.gen(function* () {
+    yield* Effect.sleep(ageStep)
+    if (room.mayExpire(clock.currentTimeMillisUnsafe())) wake()
+  })
+
   const follow = Stream.runForEach(
     Stream.merge(SubscriptionRef.changes(outlet.closed), SubscriptionRef.changes(journal.state)),
     () => Effect.sync(wake)
@@ -409,6 +417,7 @@ const open = Effect.gen(function* () {
   return Dispatch.of({
     run: Effect.forever(decide).pipe(
       Effect.raceFirst(Effect.forever(watch)),
+      Effect.raceFirst(settings.maxAge === undefined ? Effect.never : Effect.forever(mindAges)),
       Effect.raceFirst(Effect.andThen(follow, Effect.never))
     ),
     ask: (asker) =>

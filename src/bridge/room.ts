@@ -82,7 +82,7 @@ export class WaitingRoom {
   private closing = false
   private swept = true
   /** Nobody who waits becomes too old before this; milliseconds since 1970. */
-  private nextDeadline = Infinity
+  private soonest = Infinity
 
   /** `wake`: it may be somebody's turn. */
   constructor(wake: () => void) {
@@ -95,7 +95,7 @@ export class WaitingRoom {
   /** Waits, or waits again. */
   enter(one: Waiting): void {
     if (this.closing || one.isLost() || this.mustRest(one)) this.swept = false
-    this.nextDeadline = Math.min(this.nextDeadline, one.deadline ?? Infinity)
+    this.soonest = Math.min(this.soonest, one.deadline ?? Infinity)
     const lane = this.lanes.get(one.lane)
     if (lane === undefined) this.lanes.set(one.lane, new Set([one]))
     else lane.add(one)
@@ -167,17 +167,21 @@ export class WaitingRoom {
     }
   }
 
-  /** Sends away those who are too old, and says when others may be; milliseconds since 1970. */
-  expire(now: number): number {
-    if (now < this.nextDeadline) return this.nextDeadline
-    this.nextDeadline = Infinity
+  /** Somebody who waits may be too old; milliseconds since 1970. */
+  mayExpire(now: number): boolean {
+    return now >= this.soonest
+  }
+
+  /** Sends away those who are too old. */
+  expire(now: number): void {
+    if (!this.mayExpire(now)) return
+    this.soonest = Infinity
     for (const lane of this.lanes.values()) {
       for (const one of lane) {
         const { deadline = Infinity, attempts } = one
         if (deadline <= now) this.leave(one, { _tag: "Expired", attempts })
-        else this.nextDeadline = Math.min(this.nextDeadline, deadline)
+        else this.soonest = Math.min(this.soonest, deadline)
       }
     }
-    return this.nextDeadline
   }
 }

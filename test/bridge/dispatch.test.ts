@@ -64,7 +64,8 @@ interface Stage {
 const onStage = <E>(
   play: (stage: Stage) => Effect.Effect<unknown, E>,
   rate: Rate = "off",
-  journal = Journal.layerMemory
+  journal = Journal.layerMemory,
+  maxAge?: Duration.Duration
 ) =>
   Effect.gen(function* () {
     const calls = yield* Queue.unbounded<Got>()
@@ -74,6 +75,7 @@ const onStage = <E>(
       live,
       rate,
       b24Rest: new URL("https://box.example/rest/"),
+      maxAge,
       portalLimit: Duration.seconds(60)
     } as unknown as Settings["Service"]
     let inFlight = 0
@@ -414,6 +416,10 @@ effect("closing sends back who waits and lets what is in flight end", () =>
   )
 )
 
+/** A stage on which requests become too old. */
+const whereAgeCounts = <E>(play: (stage: Stage) => Effect.Effect<unknown, E>) =>
+  onStage(play, "off", Journal.layerMemory, Duration.seconds(10))
+
 /** Lets one wait whose deadline is in 10 s, and gives what it came to at that moment and not before. */
 const atDeadline = (stage: Stage, over: Parameters<typeof asker>[0] = {}) =>
   Effect.gen(function* () {
@@ -460,7 +466,7 @@ const waits: Readonly<Record<string, (stage: Stage) => Effect.Effect<Parameters<
 
 for (const [what, wait] of Object.entries(waits)) {
   effect(`one that waits for ${what} is too old at its deadline`, () =>
-    onStage((stage) =>
+    whereAgeCounts((stage) =>
       Effect.gen(function* () {
         const over = yield* wait(stage)
         const calls = stage.calls()
@@ -472,7 +478,7 @@ for (const [what, wait] of Object.entries(waits)) {
 }
 
 effect("what has left is answered however old it becomes; what comes back from that is too old", () =>
-  onStage((stage) =>
+  whereAgeCounts((stage) =>
     Effect.gen(function* () {
       const replies = yield* Effect.forEach([done, silent, away, Limited({ scope: "portal" })], (outcome) =>
         Effect.gen(function* () {
@@ -491,7 +497,7 @@ effect("what has left is answered however old it becomes; what comes back from t
 )
 
 effect("one that comes too old never leaves, and those beside it do", () =>
-  onStage((stage) =>
+  whereAgeCounts((stage) =>
     Effect.gen(function* () {
       yield* TestClock.adjust("1 hour")
       const old = yield* Effect.forkChild(stage.dispatch.ask(asker({ deadline: 3_600_000 })))
