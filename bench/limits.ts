@@ -11,6 +11,7 @@ import { folderOfProcess } from "../test/rig/child.ts"
 import type { RigFailed } from "../test/rig/until.ts"
 import type { PortalFailed } from "../src/sandbox/portal/server.ts"
 import { cpu } from "./limits/cpu.ts"
+import { estimateRuns } from "./limits/estimate.ts"
 import { fairness } from "./limits/fairness.ts"
 import { idle } from "./limits/idle.ts"
 import { latency } from "./limits/latency.ts"
@@ -36,6 +37,7 @@ const experiments: Readonly<Record<string, (scale: number) => Runs>> = {
   idle: (scale) => [50, 10].map((every) => idle(Math.max(20, Math.round(1_000 * scale)), every)),
   fairness: (scale) => [fairness(scale)],
   order: (scale) => orderRuns(scale).map((run) => one(inOrder(run))),
+  estimate: (scale) => estimateRuns(scale).map((run) => one(run)),
   cpu: (scale) => [cpu(scale)]
 }
 

@@ -5,6 +5,8 @@ import packaged from "../package.json" with { type: "json" }
 import unitText from "../packaging/b24rmq.service" with { type: "text" }
 import { bridge } from "./bridge/bridge.ts"
 import { Dispatch } from "./bridge/dispatch.ts"
+import { Journeys } from "./bridge/journeys.ts"
+import { Replay } from "./bridge/replay.ts"
 import { tell } from "./events.ts"
 import { Journal } from "./journal/journal.ts"
 import { Portal } from "./portal/client.ts"
@@ -12,28 +14,44 @@ import { Connection, Dial } from "./queue/connection.ts"
 import { Intake } from "./queue/intake.ts"
 import { Outlet } from "./queue/outlet.ts"
 import { Parked } from "./queue/parked.ts"
+import { RejectedQueue } from "./queue/rejected.ts"
 import { Topology } from "./queue/topology.ts"
 import { describeSettings, environment, Settings } from "./settings.ts"
 import { announce } from "./watch/announce.ts"
 import { check } from "./watch/check.ts"
+import { commandsWith } from "./watch/commands.ts"
+import { openInterface } from "./watch/interface.ts"
 import { layerLog } from "./watch/log.ts"
+import { rejectedCommand } from "./watch/rejectedCommand.ts"
+import { Overview } from "./watch/overview.ts"
+import { Progress } from "./watch/progress.ts"
 import { Systemd } from "./watch/systemd.ts"
 
-const queue = Layer.mergeAll(Intake.layer, Outlet.layer, Parked.layer).pipe(
+const queue = Layer.mergeAll(Intake.layer, Outlet.layer, Parked.layer, RejectedQueue.layer).pipe(
   Layer.provideMerge(Topology.layer),
   Layer.provideMerge(Connection.layer)
 )
 
 const engineWith = <E, R>(journal: Layer.Layer<Journal, E, R>) =>
-  Dispatch.layer.pipe(Layer.provideMerge(queue), Layer.provideMerge(Layer.mergeAll(Portal.layer, journal)))
+  Layer.mergeAll(Dispatch.layer, Journeys.layer, Replay.layer).pipe(
+    Layer.provideMerge(queue),
+    Layer.provideMerge(Layer.mergeAll(Portal.layer, journal))
+  )
 
 /** The daemon. */
 const run = Effect.gen(function* () {
   yield* tell("starting", { version: packaged.version })
-  yield* Effect.raceFirst(bridge, announce)
+  const progress = yield* Progress
+  yield* openInterface
+  yield* Effect.raceAllFirst([bridge, announce, progress.run])
 }).pipe(
   Effect.scoped,
-  Effect.provide(Layer.mergeAll(engineWith(Journal.layer), Systemd.layer)),
+  Effect.provide(
+    Overview.layer.pipe(
+      Layer.provideMerge(Progress.layer),
+      Layer.provideMerge(Layer.mergeAll(engineWith(Journal.layer), Systemd.layer))
+    )
+  ),
   Effect.ensuring(tell("stopped")),
   Effect.provide(Layer.mergeAll(layerLog, Dial.layer)),
   Effect.provide(Settings.layer)
@@ -111,7 +129,15 @@ const command = Command.make("B24RMQ", {}, () => run).pipe(
   Command.withDescription(
     `Takes requests from a RabbitMQ queue, calls the Bitrix24 REST API, puts each answer into another queue.\nWithout a command it runs.\n\nSettings (environment):\n${settingsText}`
   ),
-  Command.withSubcommands([runCommand, checkCommand, demoCommand, portalCommand, unitCommand])
+  Command.withSubcommands([
+    runCommand,
+    checkCommand,
+    ...commandsWith(webhookFlags),
+    rejectedCommand,
+    demoCommand,
+    portalCommand,
+    unitCommand
+  ])
 )
 
 /** A stop on request is a success for systemd; everything else keeps its own code. */
@@ -128,7 +154,7 @@ for (const signal of ["SIGTERM", "SIGINT"] as const) {
 process.on("SIGHUP", () => process.kill(process.pid, "SIGTERM"))
 
 // What these say is for a person as it stands: no stack, and before there is a log.
-const spoken = ["SettingsWrong", "LinkFailed", "DemoFailed", "PortalFailed"] as const
+const spoken = ["SettingsWrong", "LinkFailed", "DemoFailed", "PortalFailed", "NoDaemon", "Refused"] as const
 
 // Not --log-level, for which there is a setting, and not --wizard.
 const commandLine = CliConfig.layer({ builtIns: [GlobalFlag.Help, GlobalFlag.Version, GlobalFlag.Completions] })

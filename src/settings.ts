@@ -219,7 +219,39 @@ const queueNames = Schema.String.pipe(
   )
 )
 
+/** `no`, `yes` for the usual name, or a name in which `{AMPQIN}` stands for the first queue of requests. */
+const rejected = Schema.NonEmptyString.check(
+  Schema.makeFilter((text) => !/[{}]/.test(text.replaceAll("{AMPQIN}", "")) && Buffer.byteLength(text) <= 255)
+)
+
+const nameOfRejected = (text: string, [first]: Values["ampqIn"]): string | undefined =>
+  text === "no" ? undefined : (text === "yes" ? "{AMPQIN}.rejected" : text).replaceAll("{AMPQIN}", () => first)
+
 const MiB = 1024 * 1024
+
+/** Where the page listens. */
+export interface HttpAddress {
+  readonly host: string
+  readonly port: number
+}
+
+const httpAddress = Schema.String.check(
+  Schema.makeFilter((text) => {
+    const url = URL.parse(`http://${text}`)
+    return text === "" || (/^(?:\[[0-9a-fA-F:]+\]|[^:/?#@\s]+):\d{1,5}$/.test(text) && url !== null)
+  })
+).pipe(
+  Schema.decodeTo(
+    Schema.UndefinedOr(Schema.Struct({ host: Schema.String, port: Schema.Finite })),
+    SchemaTransformation.transform<HttpAddress | undefined, string>({
+      decode: (text) => {
+        const colon = text.lastIndexOf(":")
+        return text === "" ? undefined : { host: text.slice(0, colon), port: Number(text.slice(colon + 1)) }
+      },
+      encode: (address) => (address === undefined ? "" : `${address.host}:${address.port}`)
+    })
+  )
+)
 
 /** `auto`, `off`, a file or a database. Bun takes what follows a ? in a file's name for options. */
 const journal = /^(?:auto|off|\/[^?]*[^?/]|postgres(?:ql)?:\/\/[^/?#]+\/[^/?#]+(?:\?.*)?)$/
@@ -263,6 +295,14 @@ const table = {
     expects: "the name of a queue, 255 bytes at most",
     en: "Queue that answers go to.",
     ru: "Очередь, в которую кладутся ответы."
+  }),
+  rejected: row({
+    name: "B24RMQ_REJECTED",
+    standard: "no",
+    schema: rejected,
+    expects: "yes, no, or the name of a queue, such as {AMPQIN}.rejected",
+    en: "Queue in which requests are kept that were answered `rejected`, or refused because of their webhook, so that an operator can replay them (`B24RMQ rejected`). `yes` is `{AMPQIN}.rejected`; in a name, `{AMPQIN}` stands for the first queue of requests.",
+    ru: "Очередь, в которой сохраняются запросы, получившие ответ `rejected` или отказ из-за своего вебхука, чтобы оператор мог отправить их снова (`B24RMQ rejected`). `yes` значит `{AMPQIN}.rejected`; в имени `{AMPQIN}` заменяет первую очередь запросов."
   }),
   declare: row({
     name: "B24RMQ_DECLARE",
@@ -413,6 +453,23 @@ const table = {
     en: "How large the journal grows, about. Beyond it the answers that were taken longest ago are forgotten before their time, which shortens `B24RMQ_JOURNAL_KEEP`. What is under way, in doubt or not yet taken by the broker is never forgotten for it: when nothing else is left, no more writes are sent.",
     ru: "До какого примерно размера растёт журнал. Сверх него раньше срока забываются ответы, принятые брокером раньше всех, то есть `B24RMQ_JOURNAL_KEEP` сокращается. То, что выполняется, осталось в сомнении или ещё не принято брокером, ради этого не забывается никогда: когда больше ничего не осталось, записи не отправляются."
   }),
+  http: row({
+    name: "B24RMQ_HTTP",
+    standard: "",
+    schema: httpAddress,
+    expects: "HOST:PORT, such as 127.0.0.1:8024",
+    en: "Where the status page, `/status`, `/metrics`, `/health` and `/ready` are served, such as `127.0.0.1:8024`; nothing can be changed there. An address that others can reach needs `B24RMQ_HTTP_PASSWORD_FILE`. Commands do not need it: they use a socket.",
+    ru: "Где отдаются страница состояния, `/status`, `/metrics`, `/health` и `/ready`, например `127.0.0.1:8024`; изменить там ничего нельзя. Адресу, доступному другим, нужен `B24RMQ_HTTP_PASSWORD_FILE`. Командам он не нужен: они ходят через сокет."
+  }),
+  httpPassword: row({
+    name: "B24RMQ_HTTP_PASSWORD",
+    standard: "",
+    secret: true,
+    schema: Schema.RedactedFromValue(Schema.String),
+    expects: "a password",
+    en: "Password for `B24RMQ_HTTP` (basic authentication, any user name), better from a file that `B24RMQ_HTTP_PASSWORD_FILE` names. It travels in the clear unless a proxy with TLS stands before it.",
+    ru: "Пароль для `B24RMQ_HTTP` (базовая аутентификация, имя пользователя любое), лучше из файла, который называет `B24RMQ_HTTP_PASSWORD_FILE`. Передаётся открытым текстом, если перед ним нет прокси с TLS."
+  }),
   ca: row({
     name: "B24RMQ_CA",
     standard: "",
@@ -473,18 +530,24 @@ type Values = { readonly [K in keyof Table]: Table[K] extends Row<infer A> ? A :
 
 /** What may change while the bridge runs; read at each use, never copied. */
 export interface Live {
+  readonly rate: Rate
   readonly concurrency: number
   readonly pack: Values["pack"]
+  readonly logLevel: Values["logLevel"]
 }
 
 /** The settings as read at the start. */
 export class Settings extends Context.Service<
   Settings,
-  Values & {
+  Omit<Values, "rejected"> & {
+    /** The queue in which requests are kept that could not be sent, or undefined. */
+    readonly rejected: string | undefined
     /** PEM texts of the further certificate authorities. */
     readonly authorities: ReadonlyArray<string>
     /** Folders for what has to outlive the process, the first that can be written is meant. */
     readonly stateFolders: ReadonlyArray<string>
+    /** Folders for the socket, the first that can be written is meant. */
+    readonly runtimeFolders: ReadonlyArray<string>
     readonly live: MutableRef.MutableRef<Live>
   }
 >()("b24rmq/Settings") {
@@ -606,6 +669,13 @@ const stateFolders = (env: Environment): ReadonlyArray<string> => {
   return ["/var/lib/b24rmq", ...(own ? [`${own}/b24rmq`] : [])]
 }
 
+/** As above, for what goes with the process. */
+const runtimeFolders = (env: Environment): ReadonlyArray<string> => {
+  const [given] = env.RUNTIME_DIRECTORY?.split(":") ?? []
+  if (given) return [given]
+  return ["/run/b24rmq", ...(env.XDG_RUNTIME_DIR ? [`${env.XDG_RUNTIME_DIR}/b24rmq`] : [])]
+}
+
 /** Without a journal a crash repeats all writes that are under way: they are not made many unless somebody asks for it. */
 const packOf = (env: Environment, { pack, journal }: Pick<Values, "pack" | "journal">): Values["pack"] =>
   !env[table.pack.name] && Redacted.value(journal) === "off" ? "reads" : pack
@@ -618,8 +688,18 @@ const withLastSlash = (url: URL): URL => {
 }
 
 /** Problems between settings. Those that are wrong by themselves are not there. */
-const together = ({ ampqIn, ampqOut, b24Rest, allowHttp }: Partial<Values>): ReadonlyArray<string> => {
+const together = (values: Partial<Values>): ReadonlyArray<string> => {
+  const { ampqIn, ampqOut, b24Rest, allowHttp, http, httpPassword } = values
   const problems: Array<string> = []
+  const rejected = ampqIn && values.rejected && nameOfRejected(values.rejected, ampqIn)
+  if (
+    rejected &&
+    (Buffer.byteLength(rejected) > 255 || [...ampqIn, ampqOut, `${ampqIn[0]}.parked`].includes(rejected))
+  ) {
+    problems.push(
+      `B24RMQ_REJECTED: read ${JSON.stringify(values.rejected)}, which comes to ${JSON.stringify(rejected)}; expected a queue of its own, 255 bytes at most: not one of AMPQIN, not AMPQOUT, not the queue of parked requests`
+    )
+  }
   if (ampqOut !== undefined && ampqIn?.includes(ampqOut)) {
     problems.push(
       `AMPQOUT: read ${JSON.stringify(ampqOut)}, which AMPQIN names, too; expected another queue, or each answer would come back as a request`
@@ -633,6 +713,16 @@ const together = ({ ampqIn, ampqOut, b24Rest, allowHttp }: Partial<Values>): Rea
   if (b24Rest?.protocol === "http:" && !isLoopback(b24Rest.hostname) && allowHttp === false) {
     problems.push(
       `B24REST: read an http:// address of ${b24Rest.hostname}; expected https://, or tokens would travel in the clear; B24RMQ_ALLOW_HTTP=yes allows it all the same`
+    )
+  }
+  if (
+    http !== undefined &&
+    !isLoopback(http.host) &&
+    httpPassword !== undefined &&
+    Redacted.value(httpPassword) === ""
+  ) {
+    problems.push(
+      `B24RMQ_HTTP: read ${JSON.stringify(`${http.host}:${http.port}`)}, which others can reach; expected an address of this machine such as 127.0.0.1:${http.port}, or B24RMQ_HTTP_PASSWORD_FILE with a password`
     )
   }
   return problems
@@ -653,15 +743,93 @@ export const readSettings = Effect.fnUntraced(function* (
   const authorities = yield* orNote(readAuthorities(values.ca ?? ""))
   problems.push(...together(values))
   if (problems.length > 0) return yield* new SettingsWrong({ problems })
-  const { b24Rest, ...rest } = values as Values
+  const { b24Rest, rejected, ...rest } = values as Values
   const pack = packOf(env, rest)
   return {
     ...rest,
     pack,
+    rejected: nameOfRejected(rejected, rest.ampqIn),
     b24Rest: withLastSlash(b24Rest),
     authorities: authorities ?? [],
     stateFolders: stateFolders(env),
-    live: MutableRef.make<Live>({ concurrency: rest.concurrency, pack })
+    runtimeFolders: runtimeFolders(env),
+    live: MutableRef.make<Live>({
+      rate: rest.rate,
+      concurrency: rest.concurrency,
+      pack,
+      logLevel: rest.logLevel
+    })
+  }
+})
+
+/** The settings that may change while the bridge runs. */
+const changeable = {
+  rate: table.rate,
+  concurrency: table.concurrency,
+  pack: table.pack,
+  logLevel: table.logLevel
+} satisfies { readonly [K in keyof Live]: Row<Live[K]> }
+
+/** `B24RMQ_LOG_LEVEL`, and shorter `log-level`. */
+const shortName = ({ name }: Row<unknown>) =>
+  name
+    .replace(/^B24RMQ_/, "")
+    .replaceAll("_", "-")
+    .toLowerCase()
+
+/** Changes a setting that may change while the bridge runs. Fails with a line for the person. */
+export const change = (
+  live: MutableRef.MutableRef<Live>,
+  name: string,
+  text: string
+): Result.Result<string, string> => {
+  const rows = Object.entries(changeable) as ReadonlyArray<readonly [keyof Live, Row<unknown>]>
+  const wanted = name.toLowerCase().replaceAll("_", "-")
+  const found = rows.find(([, row]) => wanted === shortName(row) || name === row.name)
+  if (found === undefined) {
+    const names = rows.map(([, row]) => shortName(row)).join(", ")
+    return Result.fail(`${name}: it cannot be changed while the bridge runs; expected one of ${names}`)
+  }
+  const [key, row] = found
+  const decoded = Schema.decodeResult(row.schema)(text)
+  if (Result.isFailure(decoded)) {
+    return Result.fail(`${row.name}: read ${JSON.stringify(text)}; expected ${row.expects}`)
+  }
+  MutableRef.update(live, (before) => ({ ...before, [key]: decoded.success }))
+  return Result.succeed(row.name)
+}
+
+/** Every setting and its value as text. Of what may be secret only whether it is set, and what parts of it are not. */
+export const settingsAsText = (settings: Settings["Service"]): ReadonlyArray<readonly [name: string, text: string]> =>
+  Object.entries(table).map(([key, row]: readonly [string, Row<unknown>]) => {
+    const value: unknown = { ...settings, ...MutableRef.get(settings.live) }[key as keyof Table]
+    if (key === "b24Rest") return [row.name, settings.b24Rest.href]
+    if (key === "httpPassword") return [row.name, textIn(value) === "" ? "" : hidden]
+    if (key === "rejected") return [row.name, settings.rejected ?? "no"]
+    if (row.secret) return [row.name, addressAsText(value)]
+    return [row.name, Result.getOrElse(Schema.encodeResult(row.schema)(value), () => "")]
+  })
+
+const hidden = "(set, not shown)"
+
+const textIn = (value: unknown) => (Redacted.isRedacted(value) ? String(Redacted.value(value)) : "")
+
+/** An address without its user, its password and what follows a question mark; a path as it is. */
+const addressAsText = (value: unknown) => {
+  const text = textIn(value)
+  const url = URL.parse(text)
+  if (url?.host) return `${url.protocol}//${url.host}${url.pathname}`
+  return text === "" || text === "auto" || text === "off" || text.startsWith("/") ? text : hidden
+}
+
+/** Where a bridge listens with the environment that a command was given; only its own settings are looked at. */
+export const socketWanted = Effect.fnUntraced(function* (env: Environment) {
+  const url = yield* Effect.orElseSucceed(look(env, table.ampqUrl), () => undefined)
+  const queues = env.AMPQIN ?? table.ampqIn.standard ?? ""
+  const ampqIn = Result.getOrUndefined(Schema.decodeResult(table.ampqIn.schema)(queues))
+  return {
+    folders: runtimeFolders(env),
+    bridge: url === undefined || ampqIn === undefined ? undefined : { ampqUrl: Redacted.make(url.text), ampqIn }
   }
 })
 

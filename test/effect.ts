@@ -8,7 +8,14 @@ type Body<E> = () => Effect.Effect<unknown, E, Scope.Scope>
 const farewell = 5_000
 
 /** A test of an effect on the real clock: for the rig with a real broker or a real socket. `ms` is the time limit. */
-export const live = <E>(name: string, body: Body<E>, ms = 60_000) =>
+export const live = <E>(name: string, body: Body<E>, ms = 60_000) => define(test, name, body, ms)
+
+/** The same for one that mostly waits: it runs beside its neighbours. */
+export const liveBeside = <E>(name: string, body: Body<E>, ms = 60_000) => define(test.concurrent, name, body, ms)
+
+type Define = (name: string, body: () => Promise<void>, ms: number) => void
+
+const define = <E>(test: Define, name: string, body: Body<E>, ms: number) =>
   test(
     name,
     () =>

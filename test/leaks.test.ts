@@ -5,6 +5,7 @@ import { openPortal } from "../src/sandbox/portal/server.ts"
 import { live } from "./effect.ts"
 import { type Bridge, type BridgeOptions, program, startBridge } from "./rig/bridge.ts"
 import { run, temporaryFolder } from "./rig/child.ts"
+import { freePort } from "./rig/ports.ts"
 import { type Answers, collector, declareQueues, publishAll, queueRequest } from "./rig/producer.ts"
 import { sharedNode } from "./rig/rabbit.ts"
 import { until } from "./rig/until.ts"
@@ -15,7 +16,8 @@ const token = `${canary}token`
 const revoked = `${canary}revoked`
 const brokerPassword = `${canary}broker`
 const proxyPassword = `${canary}proxy`
-const secrets = [token, revoked, brokerPassword, proxyPassword]
+const pagePassword = `${canary}page`
+const secrets = [token, revoked, brokerPassword, proxyPassword, pagePassword]
 
 // As text, percent-encoded (no letter or digit changes), or in base64 at each of the three alignments.
 const traces = [
@@ -83,6 +85,49 @@ const command = (args: ReadonlyArray<string>, env: Readonly<Record<string, strin
     return { code, said: `${out}\n${err}` }
   })
 
+/** All that a running bridge tells those who ask it, by its socket, its page and its commands. */
+const toldByInterface = (bridge: Bridge, port: number) =>
+  Effect.gen(function* () {
+    const { fields } = yield* bridge.waitForLine("socket-open")
+    const unix = String(fields?.["socket"])
+    const authorization = `Basic ${Buffer.from(`x:${pagePassword}`).toString("base64")}`
+    const text = (route: string, init: BunFetchRequestInit = {}) =>
+      Effect.promise(() => fetch(`http://127.0.0.1:${port}${route}`, init).then((response) => response.text()))
+    const post = (route: string, body: unknown) =>
+      text(route, { unix, method: "POST", body: typeof body === "string" ? body : JSON.stringify(body) })
+    const routes = ["/status", "/history", "/ready", "/health", "/metrics", "/", "/find/revoked"]
+    const call = { method: "crm.deal.list", user: "1", token, body: "{}" }
+    const archive = `${bridge.cwd}/diag.tar.gz`
+    const commands = [
+      ["status"],
+      ["status", "--json"],
+      ["call", "crm.deal.list", "--user", "1", "--token", token],
+      ["diag", "--out", archive]
+    ]
+    const told = yield* Effect.all([
+      ...routes.flatMap((route) => [text(route, { unix }), text(route, { headers: { authorization } })]),
+      text("/status"),
+      text("/diag", { unix }),
+      post("/set", { name: "rate", value: "off" }),
+      post("/call", call),
+      post("/call", { ...call, token: revoked }),
+      post("/call", { ...call, token: `${token}/` }),
+      post("/call", { ...call, token: { token } }),
+      post("/call", `{"token":"${token}"`)
+    ])
+    for (const args of commands) {
+      const { code, said } = yield* command([...args, "--socket", unix], {})
+      expect([args[0], code === 0 || args[0] === "status"]).toEqual([args[0], true])
+      told.push(said)
+    }
+    const files = yield* Effect.promise(async () => new Bun.Archive(await Bun.file(archive).bytes()).files())
+    for (const file of files.values()) told.push(yield* Effect.promise(() => file.text()))
+    // What was asked for was told.
+    for (const words of ["B24RMQ_HTTP_PASSWORD=(set, not shown)", "a password is needed", "INVALID_CREDENTIALS"])
+      expect(told.join("\n")).toContain(words)
+    return told.join("\n")
+  })
+
 /** A certificate that nobody trusts. */
 const certificate = Effect.gen(function* () {
   const folder = yield* temporaryFolder("leaks")
@@ -129,7 +174,7 @@ test("a secret would be found", () => {
 })
 
 live(
-  "neither the log nor an answer tells a secret while everything fails that can fail at a portal",
+  "neither the log nor an answer nor the interface tells a secret while everything fails that can fail at a portal",
   () =>
     Effect.gen(function* () {
       const { vhost, url } = yield* broker
@@ -159,7 +204,15 @@ live(
       for (const [name, fault] of Object.entries(faults)) {
         portal.fault({ ...fault, when: { containing: `"${name}"`, next: 1 } })
       }
-      const bridge = yield* start({ AMPQURL: url, B24REST: portal.url, B24RMQ_MAX_ANSWER: "50000" })
+      const port = yield* freePort
+      const bridge = yield* start({
+        AMPQURL: url,
+        B24REST: portal.url,
+        B24RMQ_MAX_ANSWER: "50000",
+        B24RMQ_HTTP: `127.0.0.1:${port}`,
+        B24RMQ_HTTP_PASSWORD: pagePassword,
+        HTTPS_PROXY: `http://user:${proxyPassword}@127.0.0.1:9`
+      })
       const answers = yield* collector(url, "bitrix24out")
       const messages = [
         ...Object.keys(faults).map((name) =>
@@ -203,6 +256,7 @@ live(
         ({ outcome }) => outcome
       )
       expect([...outcomes.keys()].toSorted()).toEqual(["done", "refused", "rejected", "unknown"])
+      expect(hits(yield* toldByInterface(bridge, port))).toEqual([])
       const said = yield* lastWords(bridge)
       for (const event of [
         "request-answered",

@@ -1,11 +1,19 @@
 import { NodeServices } from "@effect/platform-node"
 import { describe, expect, test } from "bun:test"
-import { Duration, Effect, Redacted, Result } from "effect"
+import { Duration, Effect, MutableRef, Redacted, Result } from "effect"
 import fc from "fast-check"
 import { mkdirSync, writeFileSync } from "node:fs"
 import { rootCertificates } from "node:tls"
 import { fileURLToPath } from "node:url"
-import { describeSettings, type Environment, isLoopback, readSettings, type Settings } from "../src/settings.ts"
+import {
+  change,
+  describeSettings,
+  type Environment,
+  isLoopback,
+  readSettings,
+  type Settings,
+  settingsAsText
+} from "../src/settings.ts"
 import { effect, live } from "./effect.ts"
 import { run, temporaryFolder } from "./rig/child.ts"
 import { readmes, settingsTable, tableIn } from "./settings-table.ts"
@@ -103,6 +111,18 @@ const cases: Readonly<Record<string, Case>> = {
     absent: "bitrix24out",
     good: [["out", "out"]],
     wrong: ["q".repeat(256)]
+  },
+  B24RMQ_REJECTED: {
+    get: (s) => s.rejected,
+    absent: undefined,
+    good: [
+      ["no", undefined],
+      ["yes", "bitrix24in.rejected"],
+      ["{AMPQIN}.rejected", "bitrix24in.rejected"],
+      ["kept.{AMPQIN}", "kept.bitrix24in"],
+      ["отклонённые", "отклонённые"]
+    ],
+    wrong: ["q".repeat(256), "{QUEUE}.rejected", "AMPQIN}.rejected"]
   },
   B24RMQ_DECLARE: {
     get: (s) => s.declare,
@@ -282,6 +302,31 @@ const cases: Readonly<Record<string, Case>> = {
     ],
     wrong: ["1048575", "1099511627777", "1GB", ...notWhole]
   },
+  B24RMQ_HTTP: {
+    get: (s) => s.http,
+    absent: undefined,
+    good: [
+      ["127.0.0.1:8024", { host: "127.0.0.1", port: 8024 }],
+      ["localhost:1", { host: "localhost", port: 1 }],
+      ["[::1]:8024", { host: "[::1]", port: 8024 }]
+    ],
+    wrong: [
+      "8024",
+      "127.0.0.1",
+      ":8024",
+      "127.0.0.1:http",
+      "127.0.0.1:99999",
+      "http://127.0.0.1:8024",
+      "::1:8024",
+      "a b:1"
+    ]
+  },
+  B24RMQ_HTTP_PASSWORD: {
+    get: (s) => Redacted.value(s.httpPassword),
+    absent: "",
+    good: [["a secret", "a secret"]],
+    wrong: []
+  },
   B24RMQ_CA: {
     get: (s) => s.ca,
     absent: "",
@@ -338,7 +383,9 @@ const cases: Readonly<Record<string, Case>> = {
   }
 }
 
-const secrets = new Set(["AMPQURL", "B24REST", "B24RMQ_JOURNAL", "HTTPS_PROXY"])
+const names = describeSettings("en").map(({ name }) => name)
+
+const secrets = new Set(["AMPQURL", "B24REST", "B24RMQ_JOURNAL", "B24RMQ_HTTP_PASSWORD", "HTTPS_PROXY"])
 
 test("every setting of the table has its cases", () => {
   expect(Object.keys(cases).toSorted()).toEqual(
@@ -390,6 +437,89 @@ effect("all problems are told at once, a line each", () =>
       'AMPQOUT: read "one", which AMPQIN names, too; expected another queue, or each answer would come back as a request',
       "B24REST: read an http:// address of a.b; expected https://, or tokens would travel in the clear; B24RMQ_ALLOW_HTTP=yes allows it all the same"
     ])
+  })
+)
+
+effect("a page that others can reach needs a password", () =>
+  Effect.gen(function* () {
+    for (const host of ["0.0.0.0", "192.168.1.5", "bridge.example", "[::]"]) {
+      const [line, ...more] = yield* problems({ B24RMQ_HTTP: `${host}:8024` })
+      expect(line).toStartWith(`B24RMQ_HTTP: read "${host}:8024", which others can reach; expected `)
+      expect(line).toContain("B24RMQ_HTTP_PASSWORD_FILE")
+      expect(more).toEqual([])
+      expect(yield* problems({ B24RMQ_HTTP: `${host}:8024`, B24RMQ_HTTP_PASSWORD: "secret" })).toEqual([])
+    }
+  })
+)
+
+effect("some settings may change while the bridge runs, and a bad value changes nothing", () =>
+  Effect.gen(function* () {
+    const live = yield* value({ B24RMQ_RATE: "2/50" }, (s) => s.live)
+    const now = () => MutableRef.get(live)
+    expect(now()).toEqual({ rate: { rate: 2, depth: 50 }, concurrency: 16, pack: "reads", logLevel: "info" })
+    for (const [name, text] of [
+      ["rate", "5/250"],
+      ["B24RMQ_CONCURRENCY", "8"],
+      ["Pack", "all"],
+      ["log_level", "debug"]
+    ] as const)
+      expect(Result.isSuccess(change(live, name, text))).toBe(true)
+    const changed = { rate: { rate: 5, depth: 250 }, concurrency: 8, pack: "all", logLevel: "debug" } as const
+    expect(now()).toEqual(changed)
+    expect(change(live, "rate", "fast")).toEqual(
+      Result.fail('B24RMQ_RATE: read "fast"; expected auto, off, or RATE/BURST such as 2/50')
+    )
+    expect(change(live, "concurrency", "0")).toEqual(
+      Result.fail('B24RMQ_CONCURRENCY: read "0"; expected a whole number from 1 to 1000')
+    )
+    expect(change(live, "prefetch", "5")).toEqual(
+      Result.fail(
+        "prefetch: it cannot be changed while the bridge runs; expected one of rate, concurrency, pack, log-level"
+      )
+    )
+    expect(now()).toEqual(changed)
+  })
+)
+
+effect("settings as text show no secret", () =>
+  Effect.gen(function* () {
+    const secret = "canary"
+    const text = yield* value(
+      {
+        AMPQURL: `amqp://user:${secret}@rabbit:5672/vhost?password=${secret}`,
+        B24RMQ_JOURNAL: `postgres://user:${secret}@db/b24rmq?password=${secret}`,
+        HTTPS_PROXY: `http://user:${secret}@proxy:3128`,
+        B24RMQ_HTTP_PASSWORD: `http://${secret}/`,
+        B24RMQ_PACK: "all"
+      },
+      (s) => Object.fromEntries(settingsAsText(s))
+    )
+    expect(JSON.stringify(text)).not.toContain(secret)
+    expect(text).toMatchObject({
+      AMPQURL: "amqp://rabbit:5672/vhost",
+      B24REST: "https://portal.example/rest/",
+      B24RMQ_JOURNAL: "postgres://db/b24rmq",
+      HTTPS_PROXY: "http://proxy:3128/",
+      B24RMQ_HTTP_PASSWORD: "(set, not shown)",
+      B24RMQ_PACK: "all",
+      B24RMQ_PREFETCH: "1000"
+    })
+    expect(Object.keys(text)).toEqual(Object.keys(cases).toSorted((a, b) => names.indexOf(a) - names.indexOf(b)))
+  })
+)
+
+effect("what is kept has a queue of its own", () =>
+  Effect.gen(function* () {
+    for (const B24RMQ_REJECTED of ["bitrix24out", "bitrix24in", "second", "{AMPQIN}", "bitrix24in.parked"]) {
+      const [line, ...others] = yield* problems({ AMPQIN: "bitrix24in,second", B24RMQ_REJECTED })
+      expect(others).toEqual([])
+      expect(line).toStartWith(`B24RMQ_REJECTED: read "${B24RMQ_REJECTED}", which comes to "`)
+      expect(line).toEndWith("not one of AMPQIN, not AMPQOUT, not the queue of parked requests")
+    }
+    const long = { AMPQIN: "q".repeat(250), B24RMQ_REJECTED: "yes" }
+    expect(yield* problems(long)).toHaveLength(1)
+    const several = { AMPQIN: "first,second", B24RMQ_REJECTED: "yes" }
+    expect(yield* value(several, (s) => s.rejected)).toBe("first.rejected")
   })
 )
 

@@ -56,8 +56,9 @@ export const openAsking = Effect.fnUntraced(function* (
   const isReading = (request: Request) => isRead(request.method, ownReads)
 
   const answerTo = Effect.fnUntraced(function* (arrival: Arrival): Effect.fn.Return<Ending> {
-    const { request, delivery, place } = arrival
+    const { request, delivery, place, at } = arrival
     while (!delivery.isLost()) {
+      at("journal")
       const known = yield* journal.recall(request, isReading(request))
       switch (known._tag) {
         case "Answered":
@@ -69,6 +70,7 @@ export const openAsking = Effect.fnUntraced(function* (
           // A twin that came later must not wait for us: it does where a broker that was killed brings again what was parked.
           const twin = places.get(request.id)
           if (twin !== undefined && place !== undefined) dispatch.lines.advance(twin, place)
+          at("twin")
           const answer = yield* known.answer
           if (answer !== undefined) return answer
           break
@@ -88,9 +90,10 @@ export const openAsking = Effect.fnUntraced(function* (
   })
 
   const ask = Effect.fnUntraced(function* (arrival: Arrival): Effect.fn.Return<Ending | "overtaken"> {
-    const { deadline, delivery, place } = arrival
+    const { deadline, delivery, place, at } = arrival
     const request = stamp ? stamped(arrival.request) : arrival.request
     if (place !== undefined) places.set(request.id, place)
+    at("waiting")
     const reply = yield* dispatch.ask({
       request,
       isRead: isReading(request),
@@ -103,6 +106,7 @@ export const openAsking = Effect.fnUntraced(function* (
       isLost: delivery.isLost
     })
     places.delete(request.id)
+    at("journal")
     if (reply._tag !== "Sent") {
       yield* journal.release(request)
       if (reply._tag === "Expired") return yield* expired(arrival, reply.attempts)
@@ -119,9 +123,10 @@ export const openAsking = Effect.fnUntraced(function* (
 
   /** Finds out what became of a write that was sent and not answered. What follows it in its line waits for that. */
   const findOut = Effect.fnUntraced(function* (arrival: Arrival, doubt: Doubt) {
-    const { delivery, place } = arrival
+    const { delivery, place, at } = arrival
     const { request } = doubt
     const about = { message_id: request.messageId, method: request.method, user: request.user }
+    at("doubt")
     record(doubts, 1)
     yield* tell("outcome-in-doubt", about)
     const asker = { queue: delivery.queue, place, mayRest: () => false, crowds: () => false, isLost: () => false }
@@ -144,6 +149,7 @@ export const openAsking = Effect.fnUntraced(function* (
       yield* journal.release(request)
       return undefined
     }
+    at("journal")
     yield* journal.settle(request, answer)
     // It was not executed, and may be sent anew.
     if (answer.outcome === "rejected") yield* journal.confirmed(request, false)

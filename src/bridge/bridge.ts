@@ -6,6 +6,7 @@ import {
   Fiber,
   FiberSet,
   Latch,
+  MutableRef,
   Option,
   Result,
   Stream,
@@ -24,8 +25,12 @@ import { Settings } from "../settings.ts"
 import { openAges } from "./age.ts"
 import { openAsking } from "./asking.ts"
 import { Dispatch } from "./dispatch.ts"
+import { Journeys, type Stage } from "./journeys.ts"
 import type { Place } from "./lines.ts"
 import { type Arrival, openParking } from "./parking.ts"
+import { Pause } from "./pause.ts"
+import { Replay } from "./replay.ts"
+import { Tally } from "./tally.ts"
 
 /** How long after a broker is back it may take until it has brought again what was lost. */
 const comesAgainWithin = "15 seconds"
@@ -40,10 +45,15 @@ export const bridge = Effect.gen(function* () {
   const outlet = yield* Outlet
   const journal = yield* Journal
   const dispatch = yield* Dispatch
-  const record = yield* recorder
-  const journeys = yield* FiberSet.make<void, never>()
-  const start = yield* FiberSet.runtime(journeys)<never>()
+  const replay = yield* Replay
+  const paused = yield* Pause
+  const tally = yield* Tally
   const clock = yield* Clock.Clock
+  const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
+  const record = yield* recorder
+  const journeys = yield* Journeys
+  const fibers = yield* FiberSet.make<void, never>()
+  const start = yield* FiberSet.runtime(fibers)<never>()
   const ages = openAges(settings.maxAge)
   const parking = yield* openParking((delivery) => void start(total(delivery)), ages)
   const stopping = yield* Latch.make()
@@ -53,21 +63,31 @@ export const bridge = Effect.gen(function* () {
 
   /** One request, from the queue to the queue. */
   const journey = Effect.fnUntraced(function* (arrival: Arrival): Effect.fn.Return<void> {
-    const { request, delivery, place } = arrival
+    const { request, delivery, place, at } = arrival
     const answer = yield* asking.answerTo(arrival)
     // Without an answer it is given back: not acknowledged, it returns to the queue with its channel, in its order.
     if (answer === undefined) return
     if ("_tag" in answer) {
+      at("parking")
       if (!(yield* parking.rest(arrival, answer.until))) yield* journey(arrival)
       return
     }
     if (place !== undefined) dispatch.lines.leave(place)
-    if (!(yield* publish(delivery, answer, request.method))) return
+    at("answer")
+    if (!(yield* give(delivery, answer, request.method))) return
+    at("journal")
     yield* asking.confirmed(request, answer)
     ages.forget(request)
     delivery.ack()
-    if (settings.logLevel === "debug") yield* answered(request, answer)
+    tally.answered(answer.outcome, arrival.since)
+    if (MutableRef.get(settings.live).logLevel === "debug") yield* answered(request, answer)
   })
+
+  /** Gives an answer, and keeps the request if an operator may mend it. False if its next delivery is answered instead. */
+  const give = (delivery: Delivery, answer: Answer, method: string | undefined) =>
+    Effect.tap(publish(delivery, answer, method), (published) =>
+      published ? replay.settled(delivery, answer) : Effect.void
+    )
 
   /** Publishes until the broker confirms; false if the delivery was lost before, for then its next one is answered. */
   const publish = (delivery: Delivery, answer: Answer, method: string | undefined): Effect.Effect<boolean> => {
@@ -91,25 +111,46 @@ export const bridge = Effect.gen(function* () {
       )
   }
 
-  const reject = Effect.fnUntraced(function* (delivery: Delivery, rejected: Rejected) {
+  const reject = Effect.fnUntraced(function* (delivery: Delivery, rejected: Rejected, since: number) {
+    const { messageId } = delivery.incoming
+    tally.refused({ code: rejected.code, messageId, method: undefined, credential: undefined })
     yield* tell("request-rejected", { message_id: delivery.incoming.messageId, code: rejected.code })
-    if (yield* publish(delivery, rejection(rejected), undefined)) delivery.ack()
+    if (!(yield* give(delivery, rejection(rejected), undefined))) return
+    delivery.ack()
+    tally.answered("rejected", since)
   })
 
   /** One delivery, from its arrival to its end. */
   const total = (delivery: Delivery) => {
+    const since = now()
+    tally.begun()
+    const way = journeys.begin(delivery)
+    const at = (stage: Stage) => journeys.at(way, stage)
     let place: Place | undefined
     return Effect.suspend(() => {
       const read = readRequest(delivery.incoming, settings.maxRequest)
-      if (Result.isFailure(read)) return reject(delivery, read.failure)
+      if (Result.isFailure(read)) {
+        at("answer")
+        return reject(delivery, read.failure, since)
+      }
       const request = read.success
+      way.request = request
       // Nothing that waits comes before this: its place is that of its arrival.
       place = parking.placeOf(request, delivery)
       const deadline = ages.deadlineOf(request, delivery, clock.currentTimeMillisUnsafe())
-      return Effect.onError(journey({ request, delivery, place, deadline }), () => journal.release(request))
+      return Effect.onError(journey({ request, delivery, place, deadline, since, at }), () => journal.release(request))
     }).pipe(
-      Effect.catchCause((cause) => broken(delivery, cause)),
-      Effect.ensuring(Effect.sync(() => parking.leave(delivery, place)))
+      Effect.catchCause((cause) => {
+        at("answer")
+        return broken(delivery, cause)
+      }),
+      Effect.ensuring(
+        Effect.sync(() => {
+          tally.ended()
+          parking.leave(delivery, place)
+          journeys.end(way)
+        })
+      )
     )
   }
 
@@ -117,13 +158,13 @@ export const bridge = Effect.gen(function* () {
   const broken = Effect.fnUntraced(function* (delivery: Delivery, cause: Cause.Cause<never>) {
     if (Cause.hasInterruptsOnly(cause)) return
     yield* tell("broken", { message_id: delivery.incoming.messageId, cause: Cause.pretty(cause) })
-    if (yield* publish(delivery, brokenAnswer, undefined)) delivery.ack()
+    if (yield* give(delivery, brokenAnswer, undefined)) delivery.ack()
   })
 
-  const wants = new Map<"portal" | "journal", Wanted>()
+  const wants = new Map<"portal" | "journal" | "operator", Wanted>()
 
-  /** Of what portal and journal want of the intake, the stricter counts. */
-  const want = (who: "portal" | "journal", wanted: Wanted) =>
+  /** Of what portal, journal and operator want of the intake, the stricter counts. */
+  const want = (who: "portal" | "journal" | "operator", wanted: Wanted) =>
     Effect.suspend(() => {
       wants.set(who, wanted)
       const all = new Set(wants.values())
@@ -145,8 +186,30 @@ export const bridge = Effect.gen(function* () {
     yield* want("portal", "taking")
   })
 
+  /** While the operator's pause lasts nothing is taken; what was taken is held, and returned when that takes too long. */
+  const mindPause = Effect.gen(function* () {
+    yield* until(paused.since, (since) => since !== undefined)
+    yield* tell("paused")
+    yield* want("operator", "holding")
+    const over = until(paused.since, (since) => since === undefined)
+    if (Option.isNone(yield* Effect.timeoutOption(over, settings.hold))) {
+      yield* tell("returned-unsent")
+      yield* want("operator", "returning")
+      yield* over
+    }
+    yield* want("operator", "taking")
+    yield* tell("resumed")
+  })
+
+  /** Before anything is taken. */
+  const holdIfPaused = Effect.suspend(() =>
+    SubscriptionRef.getUnsafe(paused.since) === undefined ? Effect.void : want("operator", "holding")
+  )
+
   /** Reads what is parked before it takes anything, for nothing may come before that. */
   const work = Effect.gen(function* () {
+    yield* paused.known
+    yield* holdIfPaused
     yield* parking.want(true)
     yield* want("journal", "holding")
     yield* parking.ready
@@ -184,7 +247,9 @@ export const bridge = Effect.gen(function* () {
 
   yield* want("journal", "returning")
   const deciding = yield* Effect.forkScoped(dispatch.run)
-  const minding = yield* Effect.forkScoped(Effect.raceFirst(Effect.forever(mindPortal), mindJournal))
+  const minding = yield* Effect.forkScoped(
+    Effect.raceAllFirst([Effect.forever(mindPortal), Effect.forever(mindPause), mindJournal])
+  )
   const dropping = yield* Effect.forkScoped(Effect.raceFirst(dropLost, Effect.forever(giveUpLost)))
   const fetching = yield* Effect.forkScoped(parking.run)
   const taking = yield* Stream.runForEachArray(intake.deliveries, (arrived) =>
@@ -202,12 +267,12 @@ export const bridge = Effect.gen(function* () {
       yield* intake.want("holding")
       yield* stopping.open
       yield* dispatch.close
-      if (Option.isNone(yield* Effect.timeoutOption(FiberSet.awaitEmpty(journeys), settings.drain)))
+      if (Option.isNone(yield* Effect.timeoutOption(FiberSet.awaitEmpty(fibers), settings.drain)))
         yield* tell("drain-cut")
     })
   )
   return yield* Effect.raceAllFirst([
-    FiberSet.join(journeys),
+    FiberSet.join(fibers),
     ...[taking, deciding, minding, fetching, dropping].map((fiber) => Fiber.join<unknown, never>(fiber))
   ])
 })

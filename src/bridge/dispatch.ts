@@ -17,7 +17,7 @@ import { tell } from "../events.ts"
 import type { Request } from "../message/request.ts"
 import { Journal } from "../journal/journal.ts"
 import { packed, portalRequests, portalTime, recorder, refusals, retries, waited } from "../metrics.ts"
-import { pack, unpack } from "../portal/batch.ts"
+import { mostCommands, pack, unpack } from "../portal/batch.ts"
 import { type Call, Portal } from "../portal/client.ts"
 import * as Limits from "../portal/limits.ts"
 import { type FinalOutcome, judge, type Outcome, provesLife, Unknown } from "../portal/outcome.ts"
@@ -26,10 +26,25 @@ import { Outlet } from "../queue/outlet.ts"
 import { probe as probeSchedule, readAgain } from "../schedules.ts"
 import { Settings } from "../settings.ts"
 import type { Lines } from "./lines.ts"
+import { Pause } from "./pause.ts"
+import { Tally } from "./tally.ts"
 import { type Asker, commandFor, type ReadPause, type Reply, type Waiting, WaitingRoom } from "./room.ts"
 import { batchOf, duesOf, type Scene, Turn, type WaitReason, withoutJournal } from "./turn.ts"
 
 export type Health = "well" | "away"
+
+/** What moves, for whoever watches. Times are milliseconds of the monotonic clock. */
+export interface Activity {
+  /** The identities of all who wait or are called. */
+  readonly held: () => ReadonlySet<string>
+  /** When the oldest of the calls in flight left. */
+  readonly oldestCall: () => number | undefined
+  /** Whether somebody could leave now, and has waited for company long enough. */
+  readonly couldLeave: () => boolean
+  /** Calls that have left, and that have ended. */
+  readonly left: () => number
+  readonly ended: () => number
+}
 
 /** The waiting room: who waits, why, and what leaves next. The only one who calls the portal. */
 export class Dispatch extends Context.Service<
@@ -49,17 +64,65 @@ export class Dispatch extends Context.Service<
     readonly close: Effect.Effect<void>
     /** `away` while the portal answers neither calls nor probes. */
     readonly health: SubscriptionRef.SubscriptionRef<Health>
-    /** Calls that are under way. */
-    readonly inFlight: Effect.Effect<number>
-    /** How many requests wait, by reason. */
-    readonly waiting: Effect.Effect<ReadonlyMap<WaitReason, number>>
+    /** What an operator may see. Looks at everybody who waits: for a few times a second. */
+    readonly seen: Effect.Effect<Seen>
+    /** Those of a message_id who wait, and why. */
+    readonly find: (messageId: string) => Effect.Effect<Whereabouts>
+    readonly activity: Activity
   }
 >()("b24rmq/Dispatch") {
   static readonly layer = Layer.effect(
     Dispatch,
     Effect.suspend(() => open)
-  )
+  ).pipe(Layer.provideMerge(Layer.mergeAll(Tally.layer, Pause.layer)))
 }
+
+/** The waiting room and the portal's limits at one moment. Times are milliseconds of the monotonic clock. */
+export interface Seen {
+  readonly at: number
+  readonly limits: Limits.Limits
+  /** Calls that are under way, and the requests in them. */
+  readonly calls: number
+  readonly requests: number
+  /** Calls that may be under way. */
+  readonly allowed: number
+  readonly waiting: ReadonlyMap<WaitReason, Waits>
+  /** Seconds of operating time that those who wait will take, by method, and how many there are. */
+  readonly methods: ReadonlyMap<string, { readonly count: number; readonly seconds: number }>
+  /** Requests in one call, when the rate is scarce. */
+  readonly perCall: number
+  /** Milliseconds that a call takes; undefined before one was answered. */
+  readonly callTakes: number | undefined
+  readonly health: { readonly state: Health; readonly since: number; readonly reason: string | undefined }
+  /** The portal refuses the whole account, not only this bridge's calls. */
+  readonly accountBlocked: boolean
+}
+
+export interface Waits {
+  readonly count: number
+  /** Since when the oldest of them waits, for whatever reason. */
+  readonly since: number
+  /** When the first of them may go, as far as is known. */
+  readonly until: number | undefined
+}
+
+export interface Whereabouts {
+  readonly at: number
+  readonly waiting: ReadonlyArray<{
+    readonly method: string
+    readonly credential: string
+    readonly reason: WaitReason
+    readonly since: number
+    readonly until: number | undefined
+  }>
+}
+
+/** Calls by which the requests in one call are told: the older ones count less. */
+const remembered = 30
+/** What the waiting room lets expect counts like so many calls. */
+const expected = 5
+/** Those who are looked at for that. */
+const sample = 200
 
 type UnknownOutcome = Extract<Outcome, { _tag: "Unknown" }>
 
@@ -93,6 +156,8 @@ const open = Effect.gen(function* () {
   const portal = yield* Portal
   const outlet = yield* Outlet
   const journal = yield* Journal
+  const tally = yield* Tally
+  const pause = yield* Pause
   const clock = yield* Clock.Clock
   const record = yield* recorder
   const start = yield* FiberSet.makeRuntime<never>()
@@ -103,17 +168,30 @@ const open = Effect.gen(function* () {
   /** Seconds of operating time that calls in flight will take, by method and for `batch`. */
   const underWay = new Map<string, number>()
   let inFlight = 0
+  /** When the calls in flight left, and who is in them. */
+  const calls = new Map<ReadonlyArray<Waiting>, number>()
+  let left = 0
+  let ended = 0
   const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
   const seconds = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e9
-  let limits = Limits.atStart(now(), settings.rate, settings.b24Rest.hostname)
   const live = () => MutableRef.get(settings.live)
+  let limits = Limits.atStart(now(), live().rate, settings.b24Rest.hostname)
   const wake = () => void Queue.offerUnsafe(wakes, undefined)
   const room = new WaitingRoom(wake)
+
+  let travelling = 0
+  let applied = live().rate
+  /** Calls that left while the rate was scarce, and the requests in them; the older ones count less. */
+  const batched = { calls: 0, requests: 0 }
+  let callTakes: number | undefined
+  let healthSince = now()
+  let awayReason: string | undefined
+  let accountBlocked = false
 
   // The third version answers a batch with one error for everybody as soon as one of its commands fails.
   const packs = !settings.b24Rest.pathname.endsWith("/api/")
 
-  const scene = (): Scene => {
+  const sceneNow = (): Scene => {
     const { concurrency, pack } = live()
     return {
       room,
@@ -130,19 +208,24 @@ const open = Effect.gen(function* () {
 
   const mayWrite = () => SubscriptionRef.getUnsafe(journal.state)._tag === "ready"
 
+  const isPaused = () => SubscriptionRef.getUnsafe(pause.since) !== undefined
+
   const answersCannotGo = () => SubscriptionRef.getUnsafe(outlet.closed) !== undefined
 
   /** Decides once, starts who may go, and returns for how many milliseconds time alone will change nothing. */
   const decideOnce = (): number => {
     room.sweep()
     room.expire(clock.currentTimeMillisUnsafe())
-    if (room.isClosing || answersCannotGo()) return Infinity
-    const seen = scene()
-    const turn = new Turn(seen)
+    const { rate } = live()
+    if (rate !== applied) limits = Limits.withRate(limits, now(), rate, settings.b24Rest.hostname)
+    applied = rate
+    if (room.isClosing || isPaused() || answersCannotGo()) return Infinity
+    const scene = sceneNow()
+    const turn = new Turn(scene)
     const { departures, soonest } = turn.decide()
     for (const members of departures) depart(members)
     for (const [one, until] of turn.resting) room.leave(one, { _tag: "Closed", until })
-    return soonest - seen.at
+    return soonest - scene.at
   }
 
   const addUnderWay = (method: string, seconds: number) => {
@@ -155,12 +238,20 @@ const open = Effect.gen(function* () {
   const depart = (members: ReadonlyArray<Waiting>) => {
     const [first] = members
     if (first === undefined) return
+    const leftAt = now()
     inFlight++
-    limits = Limits.left(limits, now())
+    travelling += members.length
+    left++
+    calls.set(members, leftAt)
+    limits = Limits.left(limits, leftAt)
     for (const one of members) {
       room.exit(one)
       one.attempts++
       one.sentAt = clock.currentTimeMillisUnsafe()
+    }
+    if (room.size > 0 && Limits.linger(limits, leftAt) > 0) {
+      batched.calls = batched.calls * (1 - 1 / remembered) + 1
+      batched.requests = batched.requests * (1 - 1 / remembered) + members.length
     }
     const dues = duesOf(limits, members)
     for (const [method, seconds] of dues) addUnderWay(method, seconds)
@@ -174,6 +265,11 @@ const open = Effect.gen(function* () {
         Effect.ensuring(
           Effect.sync(() => {
             inFlight--
+            travelling -= members.length
+            const took = now() - leftAt
+            callTakes = callTakes === undefined ? took : callTakes * 0.9 + took * 0.1
+            ended++
+            calls.delete(members)
             for (const [method, seconds] of dues) addUnderWay(method, -seconds)
             wake()
           })
@@ -290,39 +386,32 @@ const open = Effect.gen(function* () {
   const settlePacked = Effect.fnUntraced(function* (one: Waiting, outcome: Outcome) {
     limits = Limits.learnMember(limits, now(), one.method, batchOf(one), outcome)
     countRefusal(outcome)
-    if (outcome._tag === "Limited") yield* alarm("method-closed", one.method, "OPERATION_TIME_LIMIT")
+    if (outcome._tag === "Limited") yield* tell("method-closed", { about: one.method, reason: "OPERATION_TIME_LIMIT" })
     // A refusal without any text may be the packing's own fault: a read asks again alone.
     if (outcome._tag === "Refused" && one.isRead && outcome.code === "" && isMute(outcome.body))
       return yield* goAlone(one)
     return yield* settle(one, outcome, true)
   })
 
-  const alarmed = new Map<string, number>()
-  /** The same alarm again is one event for ten minutes. */
-  const alarm = (event: "credential-refused" | "account-blocked" | "method-closed", about: string, reason: string) =>
-    Effect.suspend(() => {
-      const key = `${event} ${about} ${reason}`
-      if (now() < (alarmed.get(key) ?? -Infinity)) return Effect.void
-      alarmed.set(key, now() + 600_000)
-      return tell(event, { about, reason })
-    })
-
   /** Learns from an HTTP request, and raises the alarms that it gives reason for. */
   const learn = (method: string, credential: string, outcome: Outcome) =>
     Effect.suspend(() => {
       const before = limits
       limits = Limits.learn(limits, now(), method, outcome, live().concurrency)
+      if (outcome._tag === "Done") tally.credentialAccepted(credential)
       if (outcome._tag === "Refused" && outcome.alarm === "credential") {
-        return alarm("credential-refused", credential, outcome.code)
+        tally.credentialRefused(credential, outcome.code, methodIn(method))
+        return tell("credential-refused", { about: credential, reason: outcome.code })
       }
       if (outcome._tag === "Unavailable" || (outcome._tag === "Unknown" && outcome.silent)) {
         Queue.offerUnsafe(suspicions, outcome.reason)
+        accountBlocked = outcome._tag === "Unavailable" && outcome.alarm === "account"
         return outcome._tag === "Unavailable" && outcome.alarm === "account"
-          ? alarm("account-blocked", "", outcome.reason)
+          ? tell("account-blocked", { reason: outcome.reason })
           : Effect.void
       }
       if (outcome._tag !== "Limited") return Effect.void
-      if (outcome.scope === "method") return alarm("method-closed", method, "OPERATION_TIME_LIMIT")
+      if (outcome.scope === "method") return tell("method-closed", { about: method, reason: "OPERATION_TIME_LIMIT" })
       return limits.pausedUntil === before.pausedUntil
         ? Effect.void
         : tell("rate-refused", { pause_ms: Math.round(limits.pausedUntil - now()) })
@@ -331,8 +420,10 @@ const open = Effect.gen(function* () {
   /** What becomes of one request after its call. */
   const settle = Effect.fnUntraced(function* (one: Waiting, outcome: Outcome, packed: boolean) {
     switch (outcome._tag) {
-      case "Done":
       case "Refused":
+        tally.refused({ ...one.request, code: outcome.code })
+        return sent(one, outcome, packed)
+      case "Done":
         return sent(one, outcome, packed)
       case "Limited":
       case "Unavailable":
@@ -372,12 +463,18 @@ const open = Effect.gen(function* () {
         for (const one of room.everyone) if (one.undecided !== undefined) yield* count(one, one.undecided)
         wake()
         if (!wasAway) continue
+        healthSince = now()
+        awayReason = undefined
         yield* SubscriptionRef.set(health, "well")
         yield* tell("portal-back", { seconds: Math.round((now() - suspectSince) / 1_000) })
       } else {
         // An outage is nobody's attempt.
         for (const one of room.everyone) one.undecided = undefined
-        if (!wasAway) yield* tell("portal-away", { reason })
+        if (!wasAway) {
+          healthSince = now()
+          awayReason = reason
+          yield* tell("portal-away", { reason })
+        }
         yield* SubscriptionRef.set(health, "away")
         yield* Effect.orDie(pause(undefined))
       }
@@ -397,22 +494,101 @@ const open = Effect.gen(function* () {
   })
 
   const follow = Stream.runForEach(
-    Stream.merge(SubscriptionRef.changes(outlet.closed), SubscriptionRef.changes(journal.state)),
+    Stream.merge(
+      Stream.merge(SubscriptionRef.changes(outlet.closed), SubscriptionRef.changes(journal.state)),
+      SubscriptionRef.changes(pause.since)
+    ),
     () => Effect.sync(wake)
   )
 
-  const whyWaiting = () => {
-    const blocked = answersCannotGo()
-    const seen = scene()
-    const turn = new Turn(seen)
-    const free = Limits.room(limits, seen.at, inFlight, seen.ceiling)
-    const counts = new Map<WaitReason, number>()
-    for (const one of room.everyone) {
-      const reason = blocked ? "broker" : (turn.obstacle(one) ?? (free.calls < 1 ? free.reason : "company"))
-      counts.set(reason, (counts.get(reason) ?? 0) + 1)
+  /** Tells why one waits, and until when as far as is known. */
+  const reasons = (turn: Turn, { at, ceiling }: Scene) => {
+    const all: WaitReason | undefined = isPaused() ? "pause" : answersCannotGo() ? "broker" : undefined
+    const free = Limits.room(limits, at, inFlight, ceiling)
+    const untilOf = (one: Waiting, reason: WaitReason) => {
+      if (reason === "repetition") return one.notBefore
+      if (reason === "operating time")
+        return Limits.methodTime(limits, at, one.method, underWay.get(one.method) ?? 0).until
+      return reason === free.reason ? free.until : undefined
     }
-    return counts
+    return (one: Waiting) => {
+      const reason: WaitReason = all ?? turn.obstacle(one) ?? (free.calls < 1 ? free.reason : "company")
+      return { reason, until: untilOf(one, reason) }
+    }
   }
+
+  /** Why they wait, and when the first for the same reason may go. */
+  const whyWaiting = (turn: Turn, scene: Scene) => {
+    const why = reasons(turn, scene)
+    const waiting = new Map<WaitReason, Waits>()
+    for (const one of room.everyone) {
+      const { reason, until } = why(one)
+      const before = waiting.get(reason)
+      waiting.set(reason, {
+        count: (before?.count ?? 0) + 1,
+        since: Math.min(before?.since ?? Infinity, one.since),
+        until: until === undefined ? before?.until : Math.min(before?.until ?? Infinity, until)
+      })
+    }
+    return waiting
+  }
+
+  /** Requests in one call, when the rate is scarce: as it was, and as the waiting room lets expect. */
+  const perCall = (turn: Turn) => {
+    const some = room.everyone.slice(0, sample)
+    const together = some.filter((one) => turn.mayBePacked(one)).length
+    const calls = some.length - together + together / mostCommands
+    const prior = some.length === 0 ? 1 : some.length / calls
+    return (batched.requests + prior * expected) / (batched.calls + expected)
+  }
+
+  const find = (messageId: string): Whereabouts => {
+    const scene = sceneNow()
+    const why = reasons(new Turn(scene), scene)
+    const waiting = room.everyone
+      .filter(({ request }) => request.messageId === messageId)
+      .map((one) => {
+        const { reason, until } = why(one)
+        const { method, credential } = one.request
+        return { method, credential, reason, since: one.since, until }
+      })
+    return { at: scene.at, waiting }
+  }
+
+  const seen = (): Seen => {
+    const scene = sceneNow()
+    const { at, ceiling } = scene
+    const turn = new Turn(scene)
+    const methods = new Map<string, { count: number; seconds: number }>()
+    for (const { method } of room.everyone) {
+      const { count, seconds } = methods.get(method) ?? { count: 0, seconds: 0 }
+      methods.set(method, { count: count + 1, seconds: seconds + Limits.costOf(limits, method) })
+    }
+    return {
+      at,
+      limits,
+      calls: inFlight,
+      requests: travelling,
+      allowed: Limits.concurrencyOf(limits, at, ceiling),
+      waiting: whyWaiting(turn, scene),
+      methods,
+      perCall: perCall(turn),
+      callTakes,
+      health: { state: SubscriptionRef.getUnsafe(health), since: healthSince, reason: awayReason },
+      accountBlocked: accountBlocked && limits.health === "away"
+    }
+  }
+
+  const couldLeave = () => {
+    if (room.isClosing || isPaused() || answersCannotGo() || room.size === 0) return false
+    const seen = sceneNow()
+    if (Limits.room(limits, seen.at, inFlight, seen.ceiling).calls < 1) return false
+    const turn = new Turn(seen)
+    const patience = Limits.linger(limits, seen.at)
+    return room.everyone.some((one) => one.since + patience < seen.at && turn.obstacle(one) === undefined)
+  }
+
+  const held = () => new Set([...room.everyone, ...[...calls.keys()].flat()].map(({ request }) => request.id))
 
   return Dispatch.of({
     run: Effect.forever(decide).pipe(
@@ -457,14 +633,22 @@ const open = Effect.gen(function* () {
       wake()
     }),
     health,
-    inFlight: Effect.sync(() => inFlight),
-    waiting: Effect.sync(whyWaiting)
+    seen: Effect.sync(seen),
+    find: (messageId) => Effect.sync(() => find(messageId)),
+    activity: {
+      held,
+      oldestCall: () => calls.values().next().value,
+      couldLeave,
+      left: () => left,
+      ended: () => ended
+    }
   })
 })
 
 /** The method with its credential, as the portal counts operating time. */
 const methodOf = ({ credential, method }: Request) => `${credential} ${method.toLowerCase()}`
 
+const methodIn = (method: string) => method.slice(method.indexOf(" ") + 1)
 /** The word for what a call came to. */
 const resultOf = ({ _tag }: Outcome) => _tag.toLowerCase() as Lowercase<Outcome["_tag"]>
 

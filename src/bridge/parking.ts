@@ -9,8 +9,10 @@ import type { Note, ParkedDelivery, Verdict } from "../queue/walk.ts"
 import { Settings } from "../settings.ts"
 import type { Ages } from "./age.ts"
 import { Dispatch } from "./dispatch.ts"
+import type { Stage } from "./journeys.ts"
 import type { Place } from "./lines.ts"
 import { lineOf } from "./order.ts"
+import { Pause } from "./pause.ts"
 
 /** A request that has arrived, what it came with, and its place in its line. */
 export interface Arrival {
@@ -19,6 +21,10 @@ export interface Arrival {
   readonly place: Place | undefined
   /** Until when it may leave, in milliseconds since 1970; for ever if undefined. */
   readonly deadline: number | undefined
+  /** When it came, in milliseconds of the monotonic clock. */
+  readonly since: number
+  /** It has come to another stage of its journey. */
+  readonly at: (stage: Stage) => void
 }
 
 /** Those that rest are looked at after so long, whatever is known of them. */
@@ -41,6 +47,7 @@ export const openParking = Effect.fnUntraced(function* (start: (delivery: Parked
   const { maxAge, maxRequest, ownReads, prefetch } = yield* Settings
   const dispatch = yield* Dispatch
   const parked = yield* Parked
+  const paused = yield* Pause
   const clock = yield* Clock.Clock
   const record = yield* Metrics.recorder
   const { lines } = dispatch
@@ -183,6 +190,7 @@ export const openParking = Effect.fnUntraced(function* (start: (delivery: Parked
     }
     yield* until(parked.state, (state) => state === "open")
     yield* until(dispatch.health, (health) => health === "well")
+    yield* until(paused.since, (since) => since === undefined)
     next = now() + longestRest
     const isNeeded = !SubscriptionRef.getUnsafe(learned) || (yield* parked.held) > 0
     if (isNeeded && !recalled) yield* Effect.catch(walk, () => Effect.sync(() => fetchAt(now() + afterFailure)))

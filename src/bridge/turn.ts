@@ -3,7 +3,7 @@ import * as Limits from "../portal/limits.ts"
 import { commandFor, type Waiting, type WaitingRoom } from "./room.ts"
 
 /** Why a request waits. */
-export type WaitReason = Limits.WaitReason | "journal" | "order" | "broker" | "repetition" | "company"
+export type WaitReason = Limits.WaitReason | "journal" | "order" | "broker" | "repetition" | "company" | "pause"
 
 /** All that one decision rests on. */
 export interface Scene {
@@ -253,7 +253,7 @@ export class Turn {
       if (!this.gone.has(one) && Limits.costOf(this.scene.limits, one.method) > fair) this.overtaken.add(one)
   }
 
-  private mayBePacked(one: Waiting): boolean {
+  mayBePacked(one: Waiting): boolean {
     const { pack } = this.scene
     return pack !== "off" && (pack === "all" || one.isRead) && one.most > 1 && commandFor(one) !== undefined
   }

@@ -14,7 +14,7 @@ type Wanted = Pick<Settings["Service"], "journal" | "ampqUrl" | "ampqIn" | "stat
 /** Where the journal of these settings is kept. */
 export const placeOf = ({ journal, ampqUrl, ampqIn, stateFolders }: Wanted): Place => {
   const text = Redacted.value(journal)
-  const name = nameOf(vhostIn(Redacted.value(ampqUrl)), ampqIn)
+  const name = nameFor({ ampqUrl, ampqIn })
   if (text === "off") return { _tag: "Nowhere" }
   if (text.startsWith("/")) return { _tag: "File", file: text }
   // PostgreSQL cuts names at 63 bytes.
@@ -22,6 +22,10 @@ export const placeOf = ({ journal, ampqUrl, ampqIn, stateFolders }: Wanted): Pla
   const folder = stateFolders.find(isWritable) ?? stateFolders[0] ?? "."
   return { _tag: "File", file: join(folder, `${name}.journal`) }
 }
+
+/** The name of a bridge, by its vhost and its queues. */
+export const nameFor = ({ ampqUrl, ampqIn }: Pick<Wanted, "ampqUrl" | "ampqIn">) =>
+  nameOf(vhostIn(Redacted.value(ampqUrl)), ampqIn)
 
 /** A name for files that people can read, and that no two sets of queues share. */
 export const nameOf = (vhost: string, queues: ReadonlyArray<string>) => {
@@ -45,7 +49,7 @@ const vhostIn = (url: string) => {
 }
 
 /** Makes the folder where it may. */
-const isWritable = (folder: string) =>
+export const isWritable = (folder: string) =>
   Result.isSuccess(
     Result.try(() => {
       mkdirSync(folder, { recursive: true, mode: 0o700 })

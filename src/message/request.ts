@@ -207,6 +207,20 @@ const identify = (names: ReadonlyArray<string>, body: Uint8Array) =>
  */
 const nameIn = (id: string | undefined) => (id === "" || id?.includes("\ufffd") ? undefined : id)
 
+const credentialOf = (user: string, token: string) => `${user}#${hash("sha256", token).slice(0, 8)}`
+
+/** What a message names that may be no request, as far as it is well-formed. Holds no token. */
+export const namesIn = ({ headers }: Pick<Incoming, "headers">) => {
+  const read = (name: string, grammar: Grammar) => Result.getOrUndefined(readHeader(headers, name, grammar))
+  const number = read("user", user)
+  const secret = read("token", token)
+  return {
+    method: read("method", method),
+    user: number,
+    credential: number === undefined || secret === undefined ? undefined : credentialOf(number, secret)
+  }
+}
+
 /** Reads a message as a request. `limit`: longest body in bytes. Pure and total. */
 export const readRequest = (incoming: Incoming, limit: number): Result.Result<Request, Rejected> => {
   // Plain branches: a generator here would cost half as much as all the rest.
@@ -228,7 +242,7 @@ export const readRequest = (incoming: Incoming, limit: number): Result.Result<Re
     method: name.success,
     user: number.success,
     token: Redacted.make(secret.success),
-    credential: `${number.success}#${hash("sha256", secret.success).slice(0, 8)}`,
+    credential: credentialOf(number.success, secret.success),
     body: body.success.bytes,
     parameters: body.success.parameters,
     order: Object.hasOwn(incoming.headers, "order") ? headerText(incoming.headers.order) : undefined

@@ -134,6 +134,17 @@ export const roomAt = (bucket: Bucket, now: number): number => {
   return over <= 0 ? now : now + Math.ceil((over * 1_000) / rate)
 }
 
+/** What the portal's level is believed to be now. */
+export const levelNow = (bucket: Bucket, now: number): number => levelAt(bucket, now)
+
+/** The bucket under another setting. What has gone before is in it still, as far as is known. */
+export const bucketInstead = (before: Bucket, rate: Rate, host: string, now: number): Bucket => {
+  const bucket = bucketFor(rate, host, now)
+  if (bucket.rate === Infinity) return bucket
+  const level = Math.min(bucket.depth, levelAt(before.rate === Infinity ? before.plans[0] : before, now))
+  return { ...bucket, level, emptied: level === 0 }
+}
+
 /** One request goes. */
 export const fill = (bucket: Bucket, now: number): Bucket => {
   if (!bucket.learns) return bucket

@@ -1,5 +1,5 @@
 import type { Rate } from "../settings.ts"
-import { type Bucket, bucketFor, fill, letIn, overflow, roomAt, roomIn } from "./bucket.ts"
+import { type Bucket, bucketFor, bucketInstead, fill, letIn, levelNow, overflow, roomAt, roomIn } from "./bucket.ts"
 import * as Operating from "./operating.ts"
 import type { Outcome } from "./outcome.ts"
 
@@ -101,11 +101,31 @@ export const learnedCost = ({ operating }: Limits, method: string) => Operating.
 /** What a call of a method takes in seconds as a rule, or next to nothing where that is not known. */
 export const costOf = ({ operating }: Limits, method: string) => Operating.costOf(operating, method)
 
+/** Operating time that a method may take now, and that comes free: as in operating.ts. */
+export const flowOf = ({ operating }: Limits, now: number, method: string) => Operating.flowOf(operating, now, method)
+
+/** The operating time of each method: as in operating.ts. */
+export const usesOf = ({ operating }: Limits, now: number) => Operating.usesOf(operating, now)
+
 /** Seconds of operating time that one call may take for others to get as much while the rate lets them go. */
 export const shareOf = ({ operating, bucket }: Limits) => Operating.shareOf(operating, bucket.rate)
 
 /** Seconds that a batch should not exceed. */
 export const longestOf = ({ operating, bucket }: Limits) => Operating.longestOf(operating, bucket.rate)
+
+/** The rate as it is believed to be, and how full the portal's bucket is. */
+export const rateOf = ({ bucket }: Limits, now: number) => ({
+  perSecond: bucket.rate,
+  depth: bucket.depth,
+  level: bucket.rate === Infinity ? 0 : levelNow(bucket, now),
+  room: roomIn(bucket, now)
+})
+
+/** Under another setting of the rate. */
+export const withRate = (limits: Limits, now: number, rate: Rate, host: string): Limits => ({
+  ...limits,
+  bucket: bucketInstead(limits.bucket, rate, host, now)
+})
 
 /** An HTTP request leaves. */
 export const left = (limits: Limits, now: number): Limits => ({ ...limits, bucket: fill(limits.bucket, now) })

@@ -158,6 +158,29 @@ export const allowance = (
   return { seconds: 0, until: use.resetAt }
 }
 
+/**
+ * Seconds that a method may take now and those that come free each second, on average over the span; undefined for one that
+ * is not charged. `until` as in `allowance`.
+ */
+export const flowOf = (operating: Operating, now: number, method: string) => {
+  const use = operating.uses.get(method)
+  if (use === undefined || !isCharged(use) || operating.span === 0) return undefined
+  const { until } = allowance(operating, now, method, 0)
+  const most = allowed(operating, use.highest)
+  return { seconds: until === undefined ? Math.max(0, most - use.sum) : 0, perSecond: most / operating.span, until }
+}
+
+/** Methods whose time is counted: what they have used, may use, and until when they are closed. */
+export const usesOf = (operating: Operating, now: number) =>
+  Array.from(operating.uses, ([method, use]) => ({
+    method,
+    sum: use.sum,
+    allowed: operating.span === 0 && operating.limit === undefined ? undefined : allowed(operating, use.highest),
+    cost: use.cost,
+    resetAt: use.resetAt,
+    until: allowance(operating, now, method, 0).until
+  })).filter(({ sum, until }) => sum > 0 || until !== undefined)
+
 /** Seconds that one of `calls` in a second may take for the allowed time to last. Infinity where nothing is known. */
 export const shareOf = (operating: Operating, calls: number) =>
   operating.span === 0 || calls === Infinity ? Infinity : allowed(operating, 0) / (operating.span * calls)

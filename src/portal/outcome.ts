@@ -186,6 +186,29 @@ export const oversized = (status: number): Outcome => {
   return status < 400 ? Done({ status, body, time: undefined }) : Refused({ status, body, code: "", alarm: undefined })
 }
 
+/** Code and text of the error that an answer tells; undefined if it tells none. */
+export const errorIn = (body: Uint8Array): { readonly code: string; readonly text: string } | undefined => {
+  const answer = parse(body)
+  return isMap(answer) ? errorOf(answer) : undefined
+}
+
+/** Not for the credential as such, but for what it may do: whoever mends the webhook mends this, too. */
+const scope = /^(?:insufficient_scope|BITRIX_REST_V3_EXCEPTION_INSUFFICIENTSCOPEEXCEPTION)$/
+
+/**
+ * Code and text of a refusal for which the webhook is to blame, and not the request; undefined for any other. `status`:
+ * the HTTP status that it came with.
+ */
+export const refusalOfWebhook = (
+  status: number,
+  body: Uint8Array
+): { readonly code: string; readonly text: string } | undefined => {
+  const error = errorIn(body)
+  if (error === undefined) return undefined
+  const isToBlame = reactionTo(status, error.code, error.text) === "credential" || scope.test(error.code)
+  return isToBlame ? error : undefined
+}
+
 /** True if the portal itself spoke. `Unavailable` is a portal that refuses everybody: as good as away. */
 export const provesLife = (outcome: Outcome): boolean =>
   outcome._tag === "Unknown" ? !outcome.silent : outcome._tag !== "Unavailable"

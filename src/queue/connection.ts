@@ -1,12 +1,24 @@
 import { type ChannelModel, connect, credentials, type SocketOptions } from "amqplib"
-import { Cause, Context, Data, Deferred, Effect, FiberSet, Layer, Option, Redacted, SubscriptionRef } from "effect"
+import {
+  Cause,
+  Clock,
+  Context,
+  Data,
+  Deferred,
+  Effect,
+  FiberSet,
+  Layer,
+  Option,
+  Redacted,
+  SubscriptionRef
+} from "effect"
 import { Socket } from "node:net"
 import { unescape } from "node:querystring"
 import { rootCertificates } from "node:tls"
 import { tell } from "../events.ts"
 import { connects, recorder } from "../metrics.ts"
 import { Settings } from "../settings.ts"
-import { kept, until } from "./kept.ts"
+import { kept, nextOf, until } from "./kept.ts"
 
 /** The broker could not be reached, or did not finish the handshake. */
 export class LinkFailed extends Data.TaggedError("LinkFailed")<{ readonly reason: string }> {
@@ -143,6 +155,18 @@ const writeTogether = (model: ChannelModel) => {
   })
 }
 
+/** What became of the link, and when, in milliseconds since 1970. */
+export interface LinkChange {
+  readonly at: number
+  readonly what: "up" | "failed" | "lost" | "blocked" | "unblocked"
+  readonly reason: string | undefined
+  /** How often the same has happened one after another. */
+  readonly times: number
+}
+
+/** Changes of the link that are kept. */
+const longestHistory = 50
+
 /** The one connection of the bridge, kept alive by the reconnect schedule. */
 export class Connection extends Context.Service<
   Connection,
@@ -151,8 +175,12 @@ export class Connection extends Context.Service<
     readonly link: SubscriptionRef.SubscriptionRef<Link | undefined>
     /** Why the broker takes no messages now (memory or disk alarm), or undefined. */
     readonly blocked: SubscriptionRef.SubscriptionRef<string | undefined>
+    /** The last changes, the oldest first. */
+    readonly history: Effect.Effect<ReadonlyArray<LinkChange>>
     /** Waits for a link. */
     readonly await: Effect.Effect<Link>
+    /** Gives up the link in use and makes a new one. */
+    readonly restart: Effect.Effect<void>
   }
 >()("b24rmq/Connection") {
   static readonly layer = Layer.effect(
@@ -162,36 +190,55 @@ export class Connection extends Context.Service<
       const record = yield* recorder
       const current = yield* SubscriptionRef.make<Link | undefined>(undefined)
       const blocked = yield* SubscriptionRef.make<string | undefined>(undefined)
+      const history: Array<LinkChange> = []
+      const note: Note = (what, reason) =>
+        Effect.map(Clock.currentTimeMillis, (at) => {
+          const last = history.at(-1)
+          const again = last?.what === what && last.reason === reason
+          history.splice(again ? -1 : history.length, 1, { at, what, reason, times: again ? last.times + 1 : 1 })
+          if (history.length > longestHistory) history.shift()
+        })
+      const restarts = yield* SubscriptionRef.make(0)
       let told = ""
       yield* kept(
         (well) =>
           Effect.gen(function* () {
             const link = yield* open(dial)
-            yield* followAlarms(link.model, blocked)
+            yield* followAlarms(link.model, blocked, note)
             yield* tried(link)
             yield* Effect.acquireRelease(SubscriptionRef.set(current, link), () =>
               SubscriptionRef.set(current, undefined)
             )
             yield* well
+            yield* note("up", undefined)
             record(connects, 1)
             yield* tell("link-up")
             told = ""
-            return yield* link.lost
+            return yield* Effect.raceFirst(link.lost, Effect.andThen(nextOf(restarts), givenUp))
           }),
         (cause) =>
           Effect.gen(function* () {
             const error = Option.getOrUndefined(Cause.findErrorOption(cause))
             const reason = error?.reason ?? Cause.pretty(cause)
+            yield* note(error?._tag === "LinkLost" ? "lost" : "failed", reason)
             // The same failure again and again is one event.
             if (reason !== told) yield* tell(error?._tag === "LinkLost" ? "link-lost" : "link-failed", { reason })
             told = reason
             return "wait" as const
           })
       ).pipe(Effect.forkScoped)
-      return Connection.of({ link: current, blocked, await: until(current, (link) => link !== undefined) })
+      return Connection.of({
+        link: current,
+        blocked,
+        history: Effect.sync(() => [...history]),
+        await: until(current, (link) => link !== undefined),
+        restart: SubscriptionRef.update(restarts, (count) => count + 1)
+      })
     })
   )
 }
+
+const givenUp = Effect.fail(new LinkLost({ reason: "given up by the bridge" }))
 
 const open = (dial: Effect.Effect<Dialled, LinkFailed>) =>
   Effect.map(
@@ -239,12 +286,27 @@ export const hangUp = (model: ChannelModel) =>
     )
   )
 
-const followAlarms = (model: ChannelModel, blocked: SubscriptionRef.SubscriptionRef<string | undefined>) =>
+type Note = (what: LinkChange["what"], reason: string | undefined) => Effect.Effect<void>
+
+const followAlarms = (model: ChannelModel, blocked: SubscriptionRef.SubscriptionRef<string | undefined>, note: Note) =>
   Effect.gen(function* () {
     const run = yield* FiberSet.makeRuntime<never>()
     yield* Effect.addFinalizer(() => SubscriptionRef.set(blocked, undefined))
     model.on("blocked", (reason) =>
-      run(Effect.andThen(SubscriptionRef.set(blocked, reason), tell("broker-blocked", { reason })))
+      run(
+        Effect.all(
+          [SubscriptionRef.set(blocked, reason), note("blocked", reason), tell("broker-blocked", { reason })],
+          {
+            discard: true
+          }
+        )
+      )
     )
-    model.on("unblocked", () => run(Effect.andThen(SubscriptionRef.set(blocked, undefined), tell("broker-unblocked"))))
+    model.on("unblocked", () =>
+      run(
+        Effect.all([SubscriptionRef.set(blocked, undefined), note("unblocked", undefined), tell("broker-unblocked")], {
+          discard: true
+        })
+      )
+    )
   })

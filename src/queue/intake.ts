@@ -19,7 +19,7 @@ import { healthy } from "../schedules.ts"
 import { Settings } from "../settings.ts"
 import { type ChannelLost, during, openChannel, step } from "./channel.ts"
 import { closeLimit, Connection, type Link, type LinkLost } from "./connection.ts"
-import { kept, until } from "./kept.ts"
+import { kept, nextOf, until } from "./kept.ts"
 import { type Raw, rawOf } from "./raw.ts"
 import { lookAt, type QueueMissing, Topology } from "./topology.ts"
 import { Window } from "./window.ts"
@@ -38,11 +38,41 @@ export interface Delivery {
   readonly crowds: () => boolean
 }
 
+/** What a queue has on loan. Times are milliseconds of the monotonic clock. */
+export interface HeldNow {
+  readonly queue: string
+  /** The deliveries that are open, the oldest first, and when each came. */
+  readonly open: ReadonlyArray<{ readonly delivery: Delivery; readonly since: number }>
+  /** Since when a consumer that may have more was brought nothing; undefined if there is none, or it has all that it may. */
+  readonly idleSince: number | undefined
+}
+
 /**
  * What is wanted of the intake. `holding`: nothing new is taken, what was taken is kept. `returning`: nothing new is
  * taken, and all that was taken and not acknowledged goes back to the queue, in its order.
  */
 export type Wanted = "taking" | "holding" | "returning"
+
+/** Why a queue cannot be consumed. */
+export interface IntakeTrouble {
+  readonly event: "channel-lost" | "queue-missing" | "consumer-cancelled"
+  readonly reason: string
+}
+
+/** What an operator may see of the way in. */
+export interface IntakeSeen {
+  readonly queues: ReadonlyArray<{
+    readonly queue: string
+    readonly consuming: boolean
+    readonly trouble: IntakeTrouble | undefined
+    /** How many deliveries have come from it so far. */
+    readonly taken: number
+  }>
+  /** Deliveries that are not acknowledged. */
+  readonly open: number
+  /** When the oldest of them came, in milliseconds of the monotonic clock. */
+  readonly oldest: number | undefined
+}
 
 /** The broker cancelled the consumer: the queue was deleted, or moved to another node. */
 class ConsumerCancelled extends Data.TaggedError("ConsumerCancelled")<{}> {}
@@ -58,6 +88,12 @@ export class Intake extends Context.Service<
     readonly consuming: SubscriptionRef.SubscriptionRef<boolean>
     /** How many deliveries were lost with their channel or given back so far: whoever waits for one looks again. */
     readonly losses: SubscriptionRef.SubscriptionRef<number>
+    readonly wanted: SubscriptionRef.SubscriptionRef<Wanted>
+    readonly seen: Effect.Effect<IntakeSeen>
+    /** What is open now, for each queue that has a channel. */
+    readonly held: Effect.Effect<ReadonlyArray<HeldNow>>
+    /** Gives back all that is open, and consumes on new channels. */
+    readonly restart: Effect.Effect<void>
   }
 >()("b24rmq/Intake") {
   static readonly layer = Layer.effect(
@@ -84,13 +120,19 @@ const open = Effect.gen(function* () {
   const losses = yield* SubscriptionRef.make(0)
   const clock = yield* Clock.Clock
   const share = Math.max(1, Math.floor(prefetch / ampqIn.length))
+  const restarts = yield* SubscriptionRef.make(0)
+  const channels = new Map<string, Held>()
   const consumed = new Set<string>()
+  const troubles = new Map<string, IntakeTrouble>()
+  const taken = new Map<string, number>()
   const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
 
   const consumes = (queue: string, on: boolean) =>
     Effect.suspend(() => {
-      if (on) consumed.add(queue)
-      else consumed.delete(queue)
+      if (on) {
+        consumed.add(queue)
+        troubles.delete(queue)
+      } else consumed.delete(queue)
       return SubscriptionRef.set(consuming, consumed.size === ampqIn.length)
     })
 
@@ -98,8 +140,9 @@ const open = Effect.gen(function* () {
   const from = (queue: string) => {
     // The same trouble again and again is one event, until all was well in between.
     let told = ""
-    const tellOnce = (event: "channel-lost" | "queue-missing" | "consumer-cancelled", reason: string) =>
+    const tellOnce = (event: IntakeTrouble["event"], reason: string) =>
       Effect.suspend(() => {
+        troubles.set(queue, { event, reason })
         const again = told === reason
         told = reason
         return again ? Effect.void : tell(event, { queue, reason })
@@ -134,6 +177,10 @@ const open = Effect.gen(function* () {
       Effect.gen(function* () {
         const { channel, window } = held
         const cancelled = yield* consumer(channel, window.size, deliver)
+        yield* Effect.acquireRelease(
+          Effect.sync(() => held.attach(true)),
+          () => Effect.sync(() => held.attach(false))
+        )
         yield* ready
         yield* Effect.raceAllFirst([
           cancelled,
@@ -221,6 +268,10 @@ const open = Effect.gen(function* () {
       const { channel, lost, isLost } = yield* openChannel(link, ({ model }) => model.createChannel())
       const held = new Held(channel, new Window(firstWindow(now()), share), clock)
       yield* watchAge(held)
+      yield* Effect.acquireRelease(
+        Effect.sync(() => channels.set(queue, held)),
+        () => Effect.sync(() => channels.delete(queue))
+      )
       // Once the channel is to be closed its deliveries are as good as lost, though the broker has not said so yet.
       let closing = false
       yield* Effect.addFinalizer(() => {
@@ -228,15 +279,18 @@ const open = Effect.gen(function* () {
         lostAt = now()
         return SubscriptionRef.update(losses, (count) => count + 1)
       })
-      const deliver = (message: ConsumeMessage) =>
+      const deliver = (message: ConsumeMessage) => {
+        taken.set(queue, (taken.get(queue) ?? 0) + 1)
         Queue.offerUnsafe(
           buffer,
           held.take(message, queue, () => closing || isLost())
         )
+      }
       yield* well
       yield* Effect.raceAllFirst([
         lost,
         until(wanted, (now) => now === "returning"),
+        nextOf(restarts),
         held.whenever(() => held.window.isBursting || held.isSpoilt),
         kept(subscription(link, held, deliver), ended)
       ])
@@ -278,7 +332,26 @@ const open = Effect.gen(function* () {
     ),
     want: (next) => SubscriptionRef.set(wanted, next),
     consuming,
-    losses
+    losses,
+    held: Effect.sync(() => Array.from(channels, ([queue, held]) => ({ queue, ...held.now }))),
+    restart: SubscriptionRef.update(restarts, (count) => count + 1),
+    wanted,
+    seen: Effect.sync(() => {
+      let open = 0
+      let oldest: number | undefined
+      for (const held of channels.values()) {
+        open += held.open.size
+        const [first] = held.open.values()
+        if (first !== undefined) oldest = Math.min(oldest ?? Infinity, first.since)
+      }
+      const queues = ampqIn.map((queue) => ({
+        queue,
+        consuming: consumed.has(queue),
+        trouble: troubles.get(queue),
+        taken: taken.get(queue) ?? 0
+      }))
+      return { queues, open, oldest }
+    })
   })
 })
 
@@ -290,7 +363,9 @@ class Held {
   readonly channel: Channel
   readonly window: Window
   /** Oldest first, with the time they came. */
-  readonly since = new Map<number, bigint>()
+  readonly open = new Map<number, { readonly delivery: Delivery; readonly since: number }>()
+  /** When something last happened because of which more may come; undefined while there is no consumer. */
+  private movedAt: number | undefined
   /** What came on this channel is to come again, in its place. */
   isSpoilt = false
   private readonly clock: Clock.Clock
@@ -304,22 +379,42 @@ class Held {
 
   take(message: ConsumeMessage, queue: string, isLost: () => boolean): Delivery {
     const tag = message.fields.deliveryTag
-    this.since.set(tag, this.clock.monotonicTimeNanosUnsafe())
-    this.window.open(tag, message.content.length)
-    this.look()
-    return {
+    const delivery: Delivery = {
       incoming: rawOf(message),
       queue,
       redelivered: message.fields.redelivered,
       isLost,
       ack: () => {
-        this.since.delete(tag)
+        this.open.delete(tag)
         this.window.close(tag)
         if (!isLost()) this.channel.ack(message)
-        this.look()
+        this.moved()
       },
       crowds: () => this.window.isHalfFull
     }
+    this.open.set(tag, { delivery, since: this.millis() })
+    this.window.open(tag, message.content.length)
+    this.moved()
+    return delivery
+  }
+
+  /** A consumer is there, or is there no more. */
+  attach(on: boolean): void {
+    this.movedAt = on ? this.millis() : undefined
+  }
+
+  get now(): Omit<HeldNow, "queue"> {
+    const mayHaveMore = this.open.size < this.window.size
+    return { open: [...this.open.values()], idleSince: mayHaveMore ? this.movedAt : undefined }
+  }
+
+  millis(): number {
+    return Number(this.clock.monotonicTimeNanosUnsafe() / 1_000_000n)
+  }
+
+  private moved(): void {
+    if (this.movedAt !== undefined) this.movedAt = this.millis()
+    this.look()
   }
 
   spoil(): void {
@@ -358,12 +453,12 @@ class Held {
 }
 
 /** Warns once of a delivery that is open for so long that the broker may take it back. */
-const watchAge = Effect.fnUntraced(function* ({ since }: Held) {
+const watchAge = Effect.fnUntraced(function* (held: Held) {
   let warned = 0
   yield* Effect.gen(function* () {
-    const oldest = since.entries().next().value
+    const oldest = held.open.entries().next().value
     if (oldest === undefined || oldest[0] === warned) return
-    const age = Duration.nanos((yield* Clock.monotonicTimeNanos) - oldest[1])
+    const age = Duration.millis(held.millis() - oldest[1].since)
     if (Duration.isLessThan(age, nearLimit)) return
     warned = oldest[0]
     yield* tell("delivery-near-limit", { minutes: Math.round(Duration.toMinutes(age)) })

@@ -38,6 +38,13 @@ export const kept = <E, R>(
 
 const now = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos / 1_000_000n))
 
+/** Waits until a count is no longer what it is now. */
+export const nextOf = (count: SubscriptionRef.SubscriptionRef<number>): Effect.Effect<number> =>
+  Effect.suspend(() => {
+    const before = SubscriptionRef.getUnsafe(count)
+    return until(count, (now) => now !== before)
+  })
+
 /** Waits until a value is as wanted, and returns it. */
 export const until: {
   <A, B extends A>(ref: SubscriptionRef.SubscriptionRef<A>, wanted: (value: A) => value is B): Effect.Effect<B>

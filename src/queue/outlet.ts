@@ -1,6 +1,7 @@
 import type { ConfirmChannel, Options } from "amqplib"
 import {
   Cause,
+  Clock,
   Context,
   Data,
   Deferred,
@@ -15,9 +16,9 @@ import {
 } from "effect"
 import { tell } from "../events.ts"
 import { Settings } from "../settings.ts"
-import { during, openChannel } from "./channel.ts"
+import { during, openChannel, step } from "./channel.ts"
 import { Connection, type Link, reasonOf } from "./connection.ts"
-import { kept } from "./kept.ts"
+import { kept, nextOf } from "./kept.ts"
 import { Topology } from "./topology.ts"
 
 /** The broker did not confirm an answer. It may have it all the same; publishing it again is safe. */
@@ -51,6 +52,8 @@ export class Outlet extends Context.Service<
   {
     /** Why answers cannot go out now, or undefined if they can. No call should start while they cannot. */
     readonly closed: SubscriptionRef.SubscriptionRef<string | undefined>
+    /** What is the matter with the answer queue itself, or undefined. */
+    readonly trouble: Effect.Effect<OutletTrouble | undefined>
     /**
      * Waits until answers can be written, publishes one unless it is no longer `wanted` by then, and succeeds once the
      * broker has taken charge of it.
@@ -59,6 +62,12 @@ export class Outlet extends Context.Service<
       outgoing: Outgoing,
       wanted: () => boolean
     ) => Effect.Effect<void, NotConfirmed | TooLargeForBroker>
+    /** What was published and is not confirmed yet. */
+    readonly unconfirmed: Effect.Effect<Unconfirmed>
+    /** Gives up the channel in use: what is not confirmed fails, and is published again on a new one. */
+    readonly restart: Effect.Effect<void>
+    /** Whether the broker confirms a message for no queue, on a channel of its own. Waits for a link. */
+    readonly confirms: Effect.Effect<boolean>
   }
 >()("b24rmq/Outlet") {
   static readonly layer = Layer.effect(
@@ -67,12 +76,31 @@ export class Outlet extends Context.Service<
   )
 }
 
+/** `full`: it refuses messages. `channel`: its channel was closed by the broker. */
+export interface OutletTrouble {
+  readonly kind: "missing" | "full" | "channel"
+  readonly reason: string
+}
+
+/** Answers that the broker has, or may have, and has not confirmed. */
+export interface Unconfirmed {
+  readonly count: number
+  /** Since when the oldest of them is the next to be confirmed, in milliseconds of the monotonic clock. */
+  readonly since: number
+  /** How many answers were confirmed or refused so far. */
+  readonly confirmed: number
+}
+
 /** A confirm channel in use. */
 interface Session {
   readonly channel: ConfirmChannel
   readonly notRouted: Deferred.Deferred<never, NotRouted>
   /** The socket does not take more for now. */
   full: boolean
+  /** What was published and is not confirmed, in its order: a broker confirms the answers of one queue in their order. */
+  readonly pending: Set<(error: Error) => void>
+  /** Since when the first of them is the first. */
+  headSince: number
   /** Set when an answer came back: a return precedes its own confirm, so from then on no confirm means anything. */
   returned: boolean
 }
@@ -82,6 +110,12 @@ interface Session {
  * most; with the library's own 1024 a stalled broker would cost hundreds of megabytes.
  */
 const highWaterMark = 64
+
+/** The library's word for a basic.nack. */
+const nacked = "message nacked"
+
+/** No queue has this name. */
+const nowhere = "b24rmq.no-such-queue"
 
 /** An answer that was refused is published again within seconds: if none was for so long, nobody tries any more. */
 const refusalsOver = "15 seconds"
@@ -98,8 +132,13 @@ const open = Effect.gen(function* () {
   let session: Session | undefined
   let trouble: string | undefined = noLink
   let refusing = false
+  let kind: OutletTrouble["kind"] | undefined
   /** The longest message in bytes that the broker takes, once it has closed a channel over a longer one. */
   let limit = Infinity
+  let confirmed = 0
+  const restarts = yield* SubscriptionRef.make(0)
+  const clock = yield* Clock.Clock
+  const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
 
   /** What keeps every answer from going out now. */
   const obstacle = () => {
@@ -123,7 +162,7 @@ const open = Effect.gen(function* () {
 
   const use = Effect.fnUntraced(function* (channel: ConfirmChannel) {
     const notRouted = yield* Deferred.make<never, NotRouted>()
-    const opened: Session = { channel, notRouted, full: false, returned: false }
+    const opened: Session = { channel, notRouted, full: false, returned: false, pending: new Set(), headSince: 0 }
     channel.on("return", ({ fields }) => {
       opened.returned = true
       const reason = "replyText" in fields ? String(fields.replyText) : "returned"
@@ -141,12 +180,15 @@ const open = Effect.gen(function* () {
       Effect.suspend(() => {
         session = opened
         trouble = undefined
+        kind = undefined
         return refresh
       }),
       () =>
         Effect.suspend(() => {
           session = undefined
           trouble = "the channel for answers is closed"
+          // The library tells them only once the broker has agreed to the closing.
+          for (const failed of opened.pending) failed(new Error(trouble))
           return refresh
         })
     )
@@ -158,6 +200,7 @@ const open = Effect.gen(function* () {
   const note = (event: "channel-lost" | "queue-missing" | "answer-not-routed", reason: string) =>
     Effect.suspend(() => {
       trouble = reason
+      kind = event === "channel-lost" ? "channel" : "missing"
       const again = told === reason
       told = reason
       return Effect.andThen(refresh, again ? Effect.void : tell(event, { queue, reason }))
@@ -168,7 +211,7 @@ const open = Effect.gen(function* () {
     const { channel, lost } = yield* openChannel(link, ({ model }) => model.createConfirmChannel({ highWaterMark }))
     const opened = yield* use(channel)
     yield* well
-    return yield* Effect.raceFirst(lost, Deferred.await(opened.notRouted))
+    return yield* Effect.raceAllFirst([lost, Deferred.await(opened.notRouted), nextOf(restarts)])
   }, Effect.scoped)
 
   yield* kept(
@@ -182,6 +225,7 @@ const open = Effect.gen(function* () {
       switch (error?._tag) {
         case "LinkLost":
           trouble = error.message
+          kind = undefined
           // Whoever restarts the broker may have changed it.
           limit = Infinity
           return Effect.as(refresh, "at once")
@@ -192,7 +236,9 @@ const open = Effect.gen(function* () {
         case "ChannelLost":
           return Effect.as(note("channel-lost", error.reason), "wait")
         case undefined:
-          return Effect.as(note("channel-lost", Cause.pretty(cause)), "wait")
+          return cause.reasons.length === 0
+            ? Effect.succeed("at once")
+            : Effect.as(note("channel-lost", Cause.pretty(cause)), "wait")
       }
     }
   ).pipe(Effect.forkScoped)
@@ -211,9 +257,17 @@ const open = Effect.gen(function* () {
             ...(correlationId === undefined ? {} : { correlationId })
           }
           const bytes = Buffer.from(body.buffer, body.byteOffset, body.byteLength)
-          const more = used.channel.sendToQueue(queue, bytes, options, (error) =>
-            error === null && !used.returned ? done() : failed(error ?? new Error("the answer came back"))
-          )
+          const { pending } = used
+          const more = used.channel.sendToQueue(queue, bytes, options, (error) => {
+            const isFirst = pending.values().next().value === failed
+            pending.delete(failed)
+            if (isFirst) used.headSince = now()
+            if (error === null || error.message === nacked) confirmed++
+            if (error === null && !used.returned) done()
+            else failed(error ?? new Error("the answer came back"))
+          })
+          if (pending.size === 0) used.headSince = now()
+          pending.add(failed)
           // What was just written is kept by the library all the same; only the next one has to wait.
           if (!more) {
             used.full = true
@@ -243,8 +297,35 @@ const open = Effect.gen(function* () {
     yield* FiberHandle.run(calm, Effect.delay(over, refusalsOver))
   })
 
+  /** The default exchange takes what has no queue to go to, and confirms that at once. */
+  const confirms = Effect.flatMap(connection.await, (link) =>
+    Effect.scoped(
+      Effect.gen(function* () {
+        const { channel } = yield* openChannel(link, ({ model }) => model.createConfirmChannel())
+        yield* step("basic.publish", async () => {
+          channel.publish("", nowhere, Buffer.alloc(0))
+          await channel.waitForConfirms()
+        })
+      })
+    )
+  ).pipe(
+    Effect.as(true),
+    Effect.catch(() => Effect.succeed(false))
+  )
+
   return Outlet.of({
     closed,
+    trouble: Effect.sync(() => {
+      if (kind !== undefined && trouble !== undefined) return { kind, reason: trouble }
+      return refusing ? { kind: "full", reason: `the queue ${queue} refuses messages` } : undefined
+    }),
+    unconfirmed: Effect.sync(() => ({
+      count: session?.pending.size ?? 0,
+      since: session?.headSince ?? 0,
+      confirmed
+    })),
+    restart: SubscriptionRef.update(restarts, (count) => count + 1),
+    confirms,
     publish: (outgoing, wanted) =>
       Effect.gen(function* () {
         while (wanted() && !Latch.isOpen(writable)) yield* writable.await
@@ -253,10 +334,7 @@ const open = Effect.gen(function* () {
         yield* send(session, outgoing)
         yield* accepted
       }).pipe(
-        Effect.tapError((error) =>
-          // The library's word for a basic.nack.
-          error._tag === "NotConfirmed" && error.reason === "message nacked" ? refused : Effect.void
-        )
+        Effect.tapError((error) => (error._tag === "NotConfirmed" && error.reason === nacked ? refused : Effect.void))
       )
   })
 })

@@ -1,4 +1,4 @@
-import { type ConfirmChannel, type ConsumeMessage, IllegalOperationError } from "amqplib"
+import type { ConfirmChannel, ConsumeMessage } from "amqplib"
 import {
   Cause,
   Clock,
@@ -9,7 +9,6 @@ import {
   Exit,
   Layer,
   Option,
-  Result,
   Schedule,
   Semaphore,
   SubscriptionRef
@@ -17,6 +16,7 @@ import {
 import { tell } from "../events.ts"
 import { Settings } from "../settings.ts"
 import { type ChannelLost, during, openChannel, step } from "./channel.ts"
+import { confirmed } from "./confirm.ts"
 import { closeLimit, Connection, type Link, type LinkLost, reasonOf, stepLimit } from "./connection.ts"
 import type { Delivery } from "./intake.ts"
 import { kept, until as become } from "./kept.ts"
@@ -296,24 +296,10 @@ const open = Effect.gen(function* () {
   })
 
   /** Publishes a request, and waits for the confirm. */
-  const confirmed = (on: Reading, { body, properties }: Raw, written: Note) =>
-    Effect.callback<void, NotParked | CannotBeParked>((resume) => {
-      const done = (fault: string | undefined) =>
-        resume(fault === undefined ? Effect.void : Effect.fail(new NotParked({ reason: fault })))
-      const sent = Result.try(() => on.publish(body, copyOf(properties, ours(written, memory.walk)), done))
-      if (Result.isSuccess(sent)) return
-      const { failure } = sent
-      const reason = reasonOf(failure)
-      resume(
-        Effect.fail(
-          failure instanceof IllegalOperationError ? new NotParked({ reason }) : new CannotBeParked({ reason })
-        )
-      )
-    }).pipe(
-      Effect.timeoutOrElse({
-        duration: stepLimit,
-        orElse: () => Effect.fail(new NotParked({ reason: `no confirm within ${stepLimit}` }))
-      })
+  const publish = (on: Reading, { body, properties }: Raw, written: Note) =>
+    Effect.mapError(
+      confirmed((done) => on.publish(body, copyOf(properties, ours(written, memory.walk)), done)),
+      ({ kind, reason }) => (kind === "impossible" ? new CannotBeParked({ reason }) : new NotParked({ reason }))
     )
 
   /** Remembers that a copy may be about, until it is known to be the only one. */
@@ -338,7 +324,7 @@ const open = Effect.gen(function* () {
     if (delivery.incoming.body.length > limit) {
       return yield* new CannotBeParked({ reason: `the broker takes messages of ${limit} bytes at most` })
     }
-    yield* arriving(written.ticket, confirmed(on, delivery.incoming, written))
+    yield* arriving(written.ticket, publish(on, delivery.incoming, written))
   })
 
   /** Waits for news, but not for ever. */

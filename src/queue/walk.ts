@@ -1,6 +1,6 @@
 import type { ConfirmChannel, ConsumeMessage, Options } from "amqplib"
 import { Latch, Result } from "effect"
-import { reasonOf } from "./connection.ts"
+import { type NotTaken, publisher } from "./confirm.ts"
 import type { Delivery } from "./intake.ts"
 import { copyOf, type Raw, rawOf } from "./raw.ts"
 
@@ -68,7 +68,7 @@ export const nextTicket = (memory: Memory) => (memory.ticket = Math.max(memory.t
 /** Tickets that are remembered of each kind. A broker brings again what was acknowledged in its last seconds. */
 const remembered = 100_000
 
-export const remember = (set: Set<number>, ticket: number) => {
+export const remember = <A>(set: Set<A>, ticket: A) => {
   set.add(ticket)
   for (const oldest of set) {
     if (set.size <= remembered) break
@@ -136,9 +136,6 @@ const worn = 10
 /** RabbitMQ closes a channel whose delivery is open for 30 minutes; what waits here for so long is published anew. */
 const stale = 10 * 60_000
 
-/** The library's word for a basic.nack. */
-const nacked = "message nacked"
-
 /** Reads the queue on one channel: what it brought, what of it is on loan, what is on its way back. */
 export type Reading = ReturnType<typeof reading>
 
@@ -153,15 +150,11 @@ export const reading = (channel: ConfirmChannel, isKnownLost: () => boolean, mem
   const copies = new Map<number, Array<Found>>()
   /** Opened whenever something came, or was confirmed. */
   const news = Latch.makeUnsafe(false)
-  let unconfirmed = 0
-  let returned = false
   let renewed = 0
   let consumers = 0
   /** Told by the confirms that will not come: they go first when a channel is closed, and wake who would use it. */
   let closed = false
-  channel.on("return", () => {
-    returned = true
-  })
+  const send = publisher(channel)
 
   const isLost = () => closed || isKnownLost()
 
@@ -171,18 +164,12 @@ export const reading = (channel: ConfirmChannel, isKnownLost: () => boolean, mem
   }
 
   /** Tells `done` what is wrong, or undefined once the broker has taken charge. Throws what cannot be sent. */
-  const publish = (body: Uint8Array, options: Options.Publish, done: (fault: string | undefined) => void) => {
-    const bytes = Buffer.from(body.buffer, body.byteOffset, body.byteLength)
-    channel.sendToQueue(memory.queue, bytes, options, (error: unknown) => {
-      // A return precedes its own confirm, and does not tell which one that is.
-      const fault = error !== null ? reasonOf(error) : returned ? "it came back, its queue is gone" : undefined
-      if (--unconfirmed === 0) returned = false
-      if (error !== null && fault !== nacked) closed = true
+  const publish = (body: Uint8Array, options: Options.Publish, done: (fault: NotTaken | undefined) => void) =>
+    send(memory.queue, body, options, (fault) => {
+      if (fault?.kind === "lost") closed = true
       done(fault)
       news.openUnsafe()
     })
-    unconfirmed++
-  }
 
   /** Moves a message to the tail. `refused` is told if that was in vain; then it waits here as before. */
   const keep = (found: Found, refused: (reason: string) => void) => {
@@ -196,7 +183,7 @@ export const reading = (channel: ConfirmChannel, isKnownLost: () => boolean, mem
         copies.delete(found.ticket)
         if (fault === undefined) return originals.forEach(ack)
         waiting.unshift(...originals)
-        refused(fault)
+        refused(fault.reason)
       })
     )
     if (Result.isSuccess(sent)) copies.set(found.ticket, originals)
@@ -307,8 +294,8 @@ export const reading = (channel: ConfirmChannel, isKnownLost: () => boolean, mem
       if (fault === undefined) return
       memory.held--
       // A queue that is full takes no marker either, and must not stay full for that.
-      if (fault === nacked) walk.unmarked = true
-      else walk.trouble = fault
+      if (fault.kind === "refused") walk.unmarked = true
+      else walk.trouble = fault.reason
     })
     memory.held++
   }

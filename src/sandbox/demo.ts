@@ -2,6 +2,10 @@ import type { ChannelModel } from "amqplib"
 import { Clock, Console, Data, Deferred, Effect, Layer, Option, Redacted, Runtime, type Scope } from "effect"
 import { bridge } from "../bridge/bridge.ts"
 import type { Dispatch } from "../bridge/dispatch.ts"
+import type { Pause } from "../bridge/pause.ts"
+import type { Tally } from "../bridge/tally.ts"
+import type { Journeys } from "../bridge/journeys.ts"
+import type { Replay } from "../bridge/replay.ts"
 import type { Journal } from "../journal/journal.ts"
 import { Dial, type LinkFailed } from "../queue/connection.ts"
 import type { Intake } from "../queue/intake.ts"
@@ -23,7 +27,7 @@ export class DemoFailed extends Data.TaggedError("DemoFailed")<{ readonly messag
   override readonly [Runtime.errorReported] = false
 }
 
-type Engine = Intake | Outlet | Parked | Journal | Dispatch
+type Engine = Intake | Outlet | Parked | Journal | Dispatch | Journeys | Pause | Tally | Replay
 
 /** How long the demo waits for the next answer before it says that the rest is lost. */
 const patience = "30 seconds"
@@ -53,7 +57,8 @@ export const demo = <E>(
       ...(portal === undefined ? {} : { B24REST: portal.url }),
       // Queues of its own: nothing of a demo reaches a producer, and no real request reaches the demo.
       AMPQIN: "b24rmq.demo.in",
-      AMPQOUT: "b24rmq.demo.out"
+      AMPQOUT: "b24rmq.demo.out",
+      B24RMQ_REJECTED: "no"
     })
     yield* Console.log(
       `Broker: ${embedded ? "embedded" : "AMPQURL"}. Portal: ${simulated ? "simulated" : "B24REST, only read"}. Requests: ${count}.`

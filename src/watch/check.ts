@@ -51,7 +51,8 @@ const checkBroker = Effect.gen(function* () {
   return [
     ok("broker", `${product} ${version}`),
     ...(yield* Effect.forEach(settings.ampqIn, (queue) => checkQueue(link, "AMPQIN", queue, mayConsume))).flat(),
-    ...(yield* checkQueue(link, "AMPQOUT", settings.ampqOut, (link) => mayPublish(link)))
+    ...(yield* checkQueue(link, "AMPQOUT", settings.ampqOut, (link) => mayPublish(link))),
+    ...(settings.rejected === undefined ? [] : yield* checkQueue(link, "REJECTED", settings.rejected, mayConsume))
   ]
 }).pipe(Effect.scoped)
 

@@ -36,7 +36,8 @@ const waiting: Readonly<Record<WaitReason, Metric.Gauge<number>>> = {
   order: waits({ reason: "order" }),
   broker: waits({ reason: "broker" }),
   repetition: waits({ reason: "repetition" }),
-  company: waits({ reason: "company" })
+  company: waits({ reason: "company" }),
+  pause: waits({ reason: "pause" })
 }
 
 const states = ["opening", "ready", "standby", "failed"] as const satisfies ReadonlyArray<JournalState["_tag"]>
@@ -73,7 +74,7 @@ const look = Effect.gen(function* () {
   const context = yield* Effect.context<never>()
   const record = yield* recorder
   const state = SubscriptionRef.getUnsafe((yield* Journal).state)._tag
-  const counts = yield* dispatch.waiting
+  const seen = yield* dispatch.seen
   // What has not happened yet is 0, and not absent: else Prometheus would not see it rise.
   for (const metric of counted) metric.valueUnsafe(context)
   record(linkUp, Number(SubscriptionRef.getUnsafe(connection.link) !== undefined))
@@ -81,9 +82,10 @@ const look = Effect.gen(function* () {
   record(consuming, Number(SubscriptionRef.getUnsafe((yield* Intake).consuming)))
   record(answersOpen, Number(SubscriptionRef.getUnsafe((yield* Outlet).closed) === undefined))
   record(portalUp, Number(SubscriptionRef.getUnsafe(dispatch.health) === "well"))
-  record(inFlight, yield* dispatch.inFlight)
+  record(inFlight, seen.calls)
   record(parked, yield* (yield* Parked).held)
-  for (const [reason, series] of Object.entries(waiting)) record(series, counts.get(reason as WaitReason) ?? 0)
+  for (const [reason, series] of Object.entries(waiting))
+    record(series, seen.waiting.get(reason as WaitReason)?.count ?? 0)
   for (const one of states) record(journalState[one], Number(one === state))
   for (const { queue, messages: ready } of yield* backlog) {
     const series = messages({ queue, role: ampqIn.includes(queue) ? "requests" : "answers" })

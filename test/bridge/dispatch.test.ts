@@ -70,7 +70,7 @@ const onStage = <E>(
   Effect.gen(function* () {
     const calls = yield* Queue.unbounded<Got>()
     const outlet = yield* SubscriptionRef.make<string | undefined>(undefined)
-    const live = MutableRef.make<Live>({ concurrency: 4, pack: "off" })
+    const live = MutableRef.make<Live>({ rate, concurrency: 4, pack: "off", logLevel: "info" })
     const settings = {
       live,
       rate,
@@ -117,6 +117,9 @@ const onStage = <E>(
           live
         })
       )
+      // Whatever those wait for who are left, it is a reason: nobody should think that they could leave.
+      yield* TestClock.adjust("1 minute")
+      expect(dispatch.activity.couldLeave()).toBe(false)
     })
     yield* played.pipe(
       Effect.provide(
@@ -226,10 +229,10 @@ effect("no more calls are in flight than configured, and each one that ends make
 effect("concurrency that is changed while running applies at once to what leaves next", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 1, pack: "off" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "off" }))
       yield* Effect.forEach([1, 2, 3], () => Effect.forkChild(stage.dispatch.ask(asker())))
       const first = yield* stage.next
-      MutableRef.set(stage.live, { concurrency: 2, pack: "off" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 2, pack: "off" }))
       yield* first.end(done)
       yield* stage.next
       yield* stage.next
@@ -368,6 +371,32 @@ effect("what another bridge has taken up does not leave, stamped or not, and tho
   )
 })
 
+effect("who waits or is called is known, and who could leave though nobody decides", () =>
+  onStage((stage) =>
+    Effect.gen(function* () {
+      const { activity } = stage.dispatch
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "off" }))
+      yield* Effect.forEach([1, 2], () => Effect.forkChild(stage.dispatch.ask(asker())))
+      const one = yield* stage.next
+      expect([activity.left(), activity.ended(), activity.couldLeave()]).toEqual([1, 0, false])
+      expect([...activity.held()]).toEqual(["id"])
+      const before = activity.oldestCall()
+      yield* TestClock.adjust("1 second")
+      expect(activity.oldestCall()).toBe(before)
+      // As if a wake had been missed: there is room now, and nobody has heard of it.
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 2, pack: "off" }))
+      expect(activity.couldLeave()).toBe(true)
+      yield* stage.dispatch.look
+      yield* (yield* stage.next).end(done)
+      expect(activity.couldLeave()).toBe(false)
+      yield* one.end(done)
+      yield* TestClock.adjust(0)
+      expect([activity.left(), activity.ended(), activity.oldestCall()]).toEqual([2, 2, undefined])
+      expect([...activity.held()]).toEqual([])
+    })
+  )
+)
+
 effect("no call starts while answers cannot go out", () =>
   onStage((stage) =>
     Effect.gen(function* () {
@@ -384,7 +413,7 @@ effect("no call starts while answers cannot go out", () =>
 effect("who waits is dropped when its delivery is lost, and what has departed goes on", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 1, pack: "off" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "off" }))
       let lost = false
       const departed = yield* Effect.forkChild(stage.dispatch.ask(asker({ isLost: () => lost })))
       const call = yield* stage.next
@@ -402,7 +431,7 @@ effect("who waits is dropped when its delivery is lost, and what has departed go
 effect("closing sends back who waits and lets what is in flight end", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 1, pack: "off" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "off" }))
       const departed = yield* Effect.forkChild(stage.dispatch.ask(asker()))
       const call = yield* stage.next
       const waiting = yield* Effect.forkChild(stage.dispatch.ask(asker()))
@@ -443,7 +472,7 @@ const refusedSoOften = Effect.fnUntraced(function* (stage: Stage, scope: "portal
 const waits: Readonly<Record<string, (stage: Stage) => Effect.Effect<Parameters<typeof asker>[0] | void>>> = {
   "a call in flight to end": (stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 1, pack: "off" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "off" }))
       yield* Effect.forkChild(stage.dispatch.ask(asker()))
       yield* stage.next
     }),
@@ -515,7 +544,7 @@ effect("one that comes too old never leaves, and those beside it do", () =>
 effect("timeouts and silence halve what may be in flight; a second brings one back", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 8, pack: "off" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 8, pack: "off" }))
       yield* Effect.forEach(Array.from({ length: 30 }), () => Effect.forkChild(stage.dispatch.ask(asker())))
       const calls = yield* Effect.forEach(Array.from({ length: 8 }), () => stage.next)
       for (const call of calls) yield* call.end(silent)
@@ -532,7 +561,7 @@ effect("timeouts and silence halve what may be in flight; a second brings one ba
 effect("an interrupted asker leaves the waiting room", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 1, pack: "off" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "off" }))
       yield* Effect.forkChild(stage.dispatch.ask(asker()))
       const call = yield* stage.next
       const waiting = yield* Effect.forkChild(stage.dispatch.ask(asker({ method: "user.get" })))
@@ -548,7 +577,7 @@ effect("an interrupted asker leaves the waiting room", () =>
 effect("those that must wait anyway leave together, and each gets its own answer", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 1, pack: "reads" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "reads" }))
       const first = yield* Effect.forkChild(stage.dispatch.ask(asker({ method: "crm.deal.list" })))
       const call = yield* stage.next
       const waiting = yield* Effect.forEach(times(60), () => Effect.forkChild(stage.dispatch.ask(asker())))
@@ -572,7 +601,7 @@ effect("those that must wait anyway leave together, and each gets its own answer
 effect("calls that may go at once share the load instead of filling one batch", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 4, pack: "reads" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 4, pack: "reads" }))
       yield* SubscriptionRef.set(stage.outlet, "not yet")
       yield* Effect.forEach(times(40), () => Effect.forkChild(stage.dispatch.ask(asker())))
       yield* TestClock.adjust("1 seconds")
@@ -586,7 +615,7 @@ effect("calls that may go at once share the load instead of filling one batch", 
 effect("those who can all go at once go alone, for company would only make them slower", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 8, pack: "reads" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 8, pack: "reads" }))
       yield* SubscriptionRef.set(stage.outlet, "not yet")
       yield* Effect.forEach(times(8), () => Effect.forkChild(stage.dispatch.ask(asker())))
       yield* TestClock.adjust("1 seconds")
@@ -608,7 +637,7 @@ for (const [seconds, waiting, size] of [
   effect(`of ${waiting} that take ${seconds} s each and have four calls, ${size} leave together`, () =>
     onStage((stage) =>
       Effect.gen(function* () {
-        MutableRef.set(stage.live, { concurrency: 4, pack: "reads" })
+        MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 4, pack: "reads" }))
         yield* Effect.forkChild(stage.dispatch.ask(asker()))
         const first = yield* stage.next
         yield* SubscriptionRef.set(stage.outlet, "not yet")
@@ -625,14 +654,14 @@ for (const [seconds, waiting, size] of [
 effect("writes are packed where that is allowed, few together until it is known what they take", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 1, pack: "reads" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "reads" }))
       yield* SubscriptionRef.set(stage.outlet, "not yet")
       yield* Effect.forEach(times(84), () => Effect.forkChild(stage.dispatch.ask(write())))
       yield* TestClock.adjust("1 seconds")
       yield* SubscriptionRef.set(stage.outlet, undefined)
       const alone = yield* stage.next
       expect(alone.method).toBe("crm.deal.add")
-      MutableRef.set(stage.live, { concurrency: 1, pack: "all" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "all" }))
       yield* alone.end(done)
       // A quarter of the portal's limit of 60 s, at 5 s each, and then at what they take.
       const few = yield* stage.next
@@ -649,7 +678,7 @@ effect("writes are packed where that is allowed, few together until it is known 
 effect("requests of one line are executed one after another, at most one of them in a batch", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 1, pack: "all" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "all" }))
       yield* SubscriptionRef.set(stage.outlet, "not yet")
       const order: Array<string> = []
       for (const line of ["a", "a", "b", "a", "b", "c"]) {
@@ -685,12 +714,10 @@ effect("a line waits for its first while that one is repeated", () =>
       yield* first.end(broken)
       yield* TestClock.adjust("500 millis")
       expect(stage.calls()).toBe(1)
-      expect(yield* stage.dispatch.waiting).toEqual(
-        new Map([
-          ["repetition", 1],
-          ["order", 1]
-        ])
-      )
+      const { waiting } = yield* stage.dispatch.seen
+      expect(waiting.get("repetition")).toMatchObject({ count: 1, until: expect.any(Number) })
+      expect(waiting.get("order")).toMatchObject({ count: 1, until: undefined })
+      expect(waiting.size).toBe(2)
       yield* TestClock.adjust("2 seconds")
       const again = yield* stage.next
       expect(again.method).toBe("crm.deal.get")
@@ -703,7 +730,7 @@ effect("a line waits for its first while that one is repeated", () =>
 effect("credentials are served in turn, whoever came first", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 1, pack: "off" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "off" }))
       yield* SubscriptionRef.set(stage.outlet, "not yet")
       for (const user of ["1", "1", "1", "1", "2", "3", "2"]) {
         yield* Effect.forkChild(stage.dispatch.ask(asker({ user })))
@@ -724,7 +751,7 @@ effect("credentials are served in turn, whoever came first", () =>
 effect("queues are served in turn, and the places that one leaves in a batch are filled from the other", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 1, pack: "reads" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "reads" }))
       yield* SubscriptionRef.set(stage.outlet, "not yet")
       const ask = (queue: string) => Effect.forkChild(stage.dispatch.ask(asker({ queue, method: `${queue}.list` })))
       yield* Effect.forEach(times(150), () => ask("crm.bulk"))
@@ -749,7 +776,7 @@ effect("queues are served in turn, and the places that one leaves in a batch are
 effect("a lost batch makes its reads travel in smaller ones", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 1, pack: "reads" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "reads" }))
       yield* SubscriptionRef.set(stage.outlet, "not yet")
       yield* Effect.forEach(times(20), () => Effect.forkChild(stage.dispatch.ask(asker())))
       yield* TestClock.adjust("1 seconds")
@@ -766,7 +793,7 @@ effect("a lost batch makes its reads travel in smaller ones", () =>
 effect("of a batch whose answer could not be read the reads go alone, and that is no attempt", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 1, pack: "reads" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "reads" }))
       yield* SubscriptionRef.set(stage.outlet, "not yet")
       const asked = yield* Effect.forEach(times(3), () => Effect.forkChild(stage.dispatch.ask(asker())))
       yield* TestClock.adjust("1 seconds")
@@ -787,7 +814,7 @@ effect("of a batch whose answer could not be read the reads go alone, and that i
 effect("of a batch whose answer could not be read the writes are unknown, and not sent again", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 1, pack: "all" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "all" }))
       yield* SubscriptionRef.set(stage.outlet, "not yet")
       const asked = yield* Effect.forEach(times(2), () => Effect.forkChild(stage.dispatch.ask(write())))
       yield* TestClock.adjust("1 seconds")
@@ -803,7 +830,7 @@ effect("of a batch whose answer could not be read the writes are unknown, and no
 effect("a batch that is refused as such sends its members alone", () =>
   onStage((stage) =>
     Effect.gen(function* () {
-      MutableRef.set(stage.live, { concurrency: 1, pack: "reads" })
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "reads" }))
       yield* SubscriptionRef.set(stage.outlet, "not yet")
       yield* Effect.forEach(times(3), () => Effect.forkChild(stage.dispatch.ask(asker())))
       yield* TestClock.adjust("1 seconds")
@@ -823,7 +850,7 @@ effect("under a rate, calls that take long do not hold those for which there is 
   onStage(
     (stage) =>
       Effect.gen(function* () {
-        MutableRef.set(stage.live, { concurrency: 16, pack: "off" })
+        MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 16, pack: "off" }))
         yield* SubscriptionRef.set(stage.outlet, "not yet")
         yield* Effect.forEach(times(20), () => Effect.forkChild(stage.dispatch.ask(asker())))
         yield* TestClock.adjust("1 seconds")
@@ -842,7 +869,7 @@ effect("under a rate, a backlog leaves in full batches and never faster than the
   onStage(
     (stage) =>
       Effect.gen(function* () {
-        MutableRef.set(stage.live, { concurrency: 16, pack: "reads" })
+        MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 16, pack: "reads" }))
         yield* SubscriptionRef.set(stage.outlet, "not yet")
         yield* Effect.forEach(times(500), () => Effect.forkChild(stage.dispatch.ask(asker())))
         yield* TestClock.adjust("1 seconds")
@@ -868,7 +895,7 @@ effect("heavy requests that crowd and are passed over for light ones rest, and t
   onStage(
     (stage) =>
       Effect.gen(function* () {
-        MutableRef.set(stage.live, { concurrency: 4, pack: "reads" })
+        MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 4, pack: "reads" }))
         yield* SubscriptionRef.set(stage.outlet, "not yet")
         const crowd = { mayRest: () => true, crowds: () => true }
         const ask = (method: string) => Effect.forkChild(stage.dispatch.ask(asker({ ...crowd, method })))

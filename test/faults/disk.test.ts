@@ -3,35 +3,34 @@ import { chmodSync, readdirSync, truncateSync } from "node:fs"
 import { Effect } from "effect"
 import { openPortal } from "../../src/sandbox/portal/server.ts"
 import { live } from "../effect.ts"
-import { program, startBridge } from "../rig/bridge.ts"
+import { startBridge } from "../rig/bridge.ts"
 import { temporaryFolder } from "../rig/child.ts"
-import { empty, fill, mayMount, onSmallDisk, remountFor, seenBy } from "../rig/disk.ts"
+import { smallDisk } from "../rig/disk.ts"
 import { checkAnswers, collector, declareQueues, type Message, publishAll, queueRequest } from "../rig/producer.ts"
 import { vhost } from "../rig/rabbit.ts"
 import { deals, isWrite, queueIn, queueOut, settled, stopped } from "./load.ts"
 
 // The journal's disk fails under the whole bridge. What the journal itself does then is told in test/journal/file.test.ts.
 
-const whereMayMount = mayMount ? live : (name: string) => test.skip(name, () => {})
+/** Only root may mount a file system. */
+const mayMount = process.getuid?.() === 0
+
+const onSmallDisk = mayMount ? live : (name: string) => test.skip(name, () => {})
 
 const isRead = (message: Message) => !isWrite(message)
 
-whereMayMount("the disk is full: writes wait and say so, reads go on, and all is done once there is room", () =>
+onSmallDisk("the disk is full: writes wait and say so, reads go on, and all is done once there is room", () =>
   Effect.gen(function* () {
     const own = yield* vhost
     const portal = yield* openPortal()
-    const folder = yield* temporaryFolder("state")
-    const bridge = yield* startBridge({
-      env: { AMPQURL: own.url, B24REST: portal.url, STATE_DIRECTORY: folder },
-      program: onSmallDisk(folder, "rw", program())
-    })
+    const { disk, empty, fill } = yield* smallDisk(yield* temporaryFolder("state"))
+    const bridge = yield* startBridge({ env: { AMPQURL: own.url, B24REST: portal.url, STATE_DIRECTORY: disk } })
     const answers = yield* collector(own.url, queueOut)
     const before = deals(20)
     yield* publishAll(own.url, queueIn, before)
     yield* answers.has(before.length)
 
-    const disk = seenBy(bridge.pid, folder)
-    yield* fill(disk)
+    yield* fill
     const mark = bridge.mark()
     const during = deals(40)
     yield* publishAll(own.url, queueIn, during)
@@ -45,7 +44,7 @@ whereMayMount("the disk is full: writes wait and say so, reads go on, and all is
     expect(portal.count("crm.deal.add")).toBe(before.filter(isWrite).length)
     expect([...answers.answers.keys()].filter((id) => during.some((one) => isWrite(one) && one.id === id))).toEqual([])
 
-    yield* empty(disk)
+    yield* empty
     yield* bridge.waitForLine("journal-ready", { after: mark })
     const sent = [...before, ...during]
     const checked = checkAnswers(sent, yield* answers.has(sent.length))
@@ -62,11 +61,14 @@ live("the folder may not be written: the bridge starts, writes wait and say so, 
     const own = yield* vhost
     const portal = yield* openPortal()
     const folder = yield* temporaryFolder("state")
-    if (!mayMount) chmodSync(folder, 0o500)
-    const bridge = yield* startBridge({
-      env: { AMPQURL: own.url, B24REST: portal.url, STATE_DIRECTORY: folder },
-      ...(mayMount ? { program: onSmallDisk(folder, "ro", program()) } : {})
-    })
+    const { disk, remount } = mayMount
+      ? yield* smallDisk(folder)
+      : {
+          disk: folder,
+          remount: (how: "ro" | "rw") => Effect.sync(() => chmodSync(folder, how === "ro" ? 0o500 : 0o700))
+        }
+    yield* remount("ro")
+    const bridge = yield* startBridge({ env: { AMPQURL: own.url, B24REST: portal.url, STATE_DIRECTORY: disk } })
     const said = yield* bridge.waitForLine("journal-failed")
     expect(said.fields).toMatchObject({ level: "error", reason: expect.stringContaining("may not be written") })
     const answers = yield* collector(own.url, queueOut)
@@ -76,7 +78,7 @@ live("the folder may not be written: the bridge starts, writes wait and say so, 
     yield* answers.quietFor(500)
     expect(portal.count("crm.deal.add")).toBe(0)
 
-    yield* mayMount ? remountFor(bridge.pid, folder, "rw") : Effect.sync(() => chmodSync(folder, 0o700))
+    yield* remount("rw")
     yield* bridge.waitForLine("journal-ready")
     const checked = checkAnswers(sent, yield* answers.has(sent.length))
     expect(checked).toMatchObject({ lost: [], duplicated: [], byOutcome: { done: sent.length } })
@@ -146,7 +148,7 @@ live("the journal was cut while the bridge was down: it is set aside, and writes
 
     const bridge = yield* start
     const said = yield* bridge.waitForLine("journal-damaged")
-    const [aside] = readdirSync(folder).filter((name) => name.startsWith(`${journal}.damaged-2`))
+    const aside = readdirSync(folder).find((name) => name.startsWith(`${journal}.damaged-2`))
     expect(said.fields).toMatchObject({ level: "error", file: `${folder}/${aside}` })
     yield* publishAll(own.url, queueIn, [deal("new", false)])
     const got = yield* answers.has(before.length + fates.length + 1)

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test"
 import fc from "fast-check"
-import { Done, judge, moved, type Outcome, oversized, provesLife } from "../../src/portal/outcome.ts"
+import { Done, judge, moved, type Outcome, oversized, provesLife, refusalOfWebhook } from "../../src/portal/outcome.ts"
 
 const bytes = (text: string) => Buffer.from(text)
 const error = (code: unknown, text = "") => JSON.stringify({ error: code, error_description: text })
@@ -248,6 +248,22 @@ const status = fc.oneof(
   fc.constantFrom(200, 400, 401, 403, 404, 413, 429, 500, 502, 503),
   fc.integer({ min: 100, max: 599 })
 )
+
+test("the webhook is to blame for what its credential or scope was refused for, and for nothing else", () => {
+  const isToBlame = (text: string, said: string) =>
+    said === "refused, alarm: credential" || /insufficient_?scope/i.test(text)
+  for (const [statuses, text, said] of table) {
+    if (!said.startsWith("refused")) continue
+    for (const status of [statuses].flat()) {
+      const refusal = refusalOfWebhook(status, bytes(text))
+      expect([status, text, refusal !== undefined]).toEqual([status, text, isToBlame(text, said)])
+    }
+  }
+  expect(refusalOfWebhook(401, bytes(error("expired_token", "It has expired")))).toEqual({
+    code: "expired_token",
+    text: "It has expired"
+  })
+})
 
 test("any bytes with any status end as one outcome, which passes them on unchanged", () => {
   const seen = new Set<string>()

@@ -358,7 +358,7 @@ live("what cannot be published again is not acknowledged", () =>
     yield* own.policy("full", `^${queueParked}$`, { "max-length": 5, overflow: "reject-publish" })
     // All lie here already, so that the queue takes five copies and no more.
     const cut = yield* Effect.flip(walkOnce(parking))
-    expect(cut.message).toContain("nacked")
+    expect(cut.message).toContain("its queue takes no more messages")
     yield* own.clearPolicy("full")
     const { texts, whole, dropped } = yield* walkOnce(parking)
     expect({ texts: texts.toSorted(), whole, dropped }).toEqual({

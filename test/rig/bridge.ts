@@ -110,6 +110,7 @@ export const startBridge = (options: BridgeOptions = {}): Effect.Effect<Bridge, 
         PATH: process.env["PATH"] ?? "/usr/bin:/bin",
         HOME: cwd,
         STATE_DIRECTORY: cwd,
+        RUNTIME_DIRECTORY: cwd,
         B24RMQ_LOG: "json",
         ...options.env
       },

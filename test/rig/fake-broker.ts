@@ -32,6 +32,8 @@ export interface BreakingBroker {
   readonly url: string
   /** Sets where connections break from now on; undefined: nowhere. */
   readonly breakAt: (at: Break | undefined) => Effect.Effect<void>
+  /** Loses the frames of which this is true, in either direction, and passes all others on. undefined: loses nothing. */
+  readonly withhold: (lost: ((frame: Seen) => boolean) | undefined) => Effect.Effect<void>
   /** How many connections have broken since `breakAt`. */
   readonly broken: () => number
   /** Connections accepted so far. */
@@ -167,6 +169,7 @@ export const startBreakingBroker = (target: string): Effect.Effect<BreakingBroke
     const all: Array<Seen> = []
     const resets = new Set<() => void>()
     let plan: Break | undefined
+    let isLost: (frame: Seen) => boolean = () => false
     let broken = 0
     let connections = 0
 
@@ -199,7 +202,9 @@ export const startBreakingBroker = (target: string): Effect.Effect<BreakingBroke
       const relay = (source: Socket, to: Socket, from: Seen["from"]) => {
         const take = frames((frame, name, channel) => {
           if (state !== "open") return
-          all.push({ connection, channel, from, name })
+          const seen: Seen = { connection, channel, from, name }
+          all.push(seen)
+          if (isLost(seen)) return
           const count = (counts.get(name) ?? 0) + 1
           counts.set(name, count)
           const here =
@@ -239,6 +244,10 @@ export const startBreakingBroker = (target: string): Effect.Effect<BreakingBroke
         Effect.sync(() => {
           plan = at
           broken = 0
+        }),
+      withhold: (lost) =>
+        Effect.sync(() => {
+          isLost = lost ?? (() => false)
         }),
       broken: () => broken,
       connections: () => connections,

@@ -3,13 +3,16 @@ import { type Context, Effect, Layer, Logger, Metric, SubscriptionRef } from "ef
 import { EventEmitter } from "node:events"
 import { join } from "node:path"
 import { bridge } from "../../src/bridge/bridge.ts"
-import { Dispatch, type Health } from "../../src/bridge/dispatch.ts"
+import { Dispatch, type Health, type Seen } from "../../src/bridge/dispatch.ts"
+import { Journeys } from "../../src/bridge/journeys.ts"
+import { Replay } from "../../src/bridge/replay.ts"
 import { Journal } from "../../src/journal/journal.ts"
 import { Portal } from "../../src/portal/client.ts"
 import { Connection, Dial, type Link } from "../../src/queue/connection.ts"
 import { Intake } from "../../src/queue/intake.ts"
 import { Outlet } from "../../src/queue/outlet.ts"
 import { Parked } from "../../src/queue/parked.ts"
+import { RejectedQueue } from "../../src/queue/rejected.ts"
 import { Topology } from "../../src/queue/topology.ts"
 import { Settings } from "../../src/settings.ts"
 import { prometheus } from "../../src/watch/metrics.ts"
@@ -50,11 +53,11 @@ export const sumOf = (samples: ReadonlyArray<Sample>, name: string, labels: Samp
     .filter((one) => one.name === name && Object.entries(labels).every(([key, word]) => one.labels[key] === word))
     .reduce((sum, { value }) => sum + value, 0)
 
-const queue = Layer.mergeAll(Intake.layer, Outlet.layer, Parked.layer).pipe(
+const queue = Layer.mergeAll(Intake.layer, Outlet.layer, Parked.layer, RejectedQueue.layer).pipe(
   Layer.provideMerge(Topology.layer),
   Layer.provideMerge(Connection.layer)
 )
-const engine = Dispatch.layer.pipe(
+const engine = Layer.mergeAll(Dispatch.layer, Journeys.layer, Replay.layer).pipe(
   Layer.provideMerge(queue),
   Layer.provideMerge(Layer.mergeAll(Portal.layer, Journal.layer)),
   Layer.provideMerge(Dial.layer)
@@ -103,8 +106,7 @@ export const idle: Effect.Effect<string> = Effect.gen(function* () {
     part(Parked, { held: Effect.succeed(0) }),
     part(Dispatch, {
       health: yield* SubscriptionRef.make<Health>("well"),
-      inFlight: Effect.succeed(0),
-      waiting: Effect.succeed(new Map())
+      seen: Effect.succeed({ calls: 0, waiting: new Map() } as unknown as Seen)
     }),
     Journal.layerMemory
   )

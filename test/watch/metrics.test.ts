@@ -174,7 +174,7 @@ const onStage = <E>(
       probe: Effect.succeed(done)
     })
     const settings = {
-      live: MutableRef.make<Live>({ concurrency: 1, pack: "off" }),
+      live: MutableRef.make<Live>({ rate: "off", concurrency: 1, pack: "off", logLevel: "info" }),
       rate: "off",
       b24Rest: new URL("https://box.example/rest/"),
       portalLimit: Duration.seconds(60)
