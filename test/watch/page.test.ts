@@ -245,14 +245,14 @@ live(
       expect(blank).toHaveLength(2)
 
       const sent = [
+        queueRequest({ method: "crm.deal.get", token, params: { id: 0 } }),
+        queueRequest({ method: "crm.deals.list", token }),
+        queueRequest({ method: "crm.deal.list", token, params: `{"token":"${token}"` }),
         ...requests(count, (n) =>
           n % 16 === 0
             ? { method: "crm.deal.add", token, params: { fields: { TITLE: `deal ${n}` } } }
             : { method: `crm.${entities[n % entities.length]}.list`, token }
-        ),
-        queueRequest({ method: "crm.deal.get", token, params: { id: 0 } }),
-        queueRequest({ method: "crm.deals.list", token }),
-        queueRequest({ method: "crm.deal.list", token, params: `{"token":"${token}"` })
+        )
       ]
       yield* publishAll(url, "bitrix24in", sent)
 
