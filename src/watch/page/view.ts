@@ -52,7 +52,12 @@ const figures = ({ answers, backlog, inFlight, pace, parked, waiting }: Report, 
   }
   return [
     figure(words.left, whole(backlog.left), estimate()),
-    figure(words.minute, whole(pace.minute.answers), words.hour(whole(pace.hour.answers))),
+    // The hour is summed up less often.
+    figure(
+      words.minute,
+      whole(pace.minute.answers),
+      words.hour(whole(Math.max(pace.minute.answers, pace.hour.answers)))
+    ),
     figure(
       words.takes,
       half === null ? "–" : latency(half),
