@@ -53,7 +53,8 @@ const handlerOf = (router: HttpRouter.HttpRouter): Effect.Effect<Handler> =>
 /** The socket of the bridge with these settings. */
 const socketPath = (settings: Settings["Service"]) => {
   const { runtimeFolders } = settings
-  const folder = runtimeFolders.find(isWritable) ?? runtimeFolders[0] ?? "."
+  // Others may look into the folder: who may open the socket is said by the socket.
+  const folder = runtimeFolders.find((one) => isWritable(one, 0o755)) ?? runtimeFolders[0] ?? "."
   return join(folder, `${nameFor(settings)}.sock`)
 }
 

@@ -9,7 +9,7 @@ import { Overview } from "./overview.ts"
 const mostListeners = 16
 
 /** How long a report is good for, in milliseconds: all who follow get the same. */
-const fresh = 500
+const fresh = 250
 
 /** Less than a step of the history, in milliseconds. */
 const slack = 1_000
