@@ -456,7 +456,7 @@ effect("some settings may change while the bridge runs, and a bad value changes 
   Effect.gen(function* () {
     const live = yield* value({ B24RMQ_RATE: "2/50" }, (s) => s.live)
     const now = () => MutableRef.get(live)
-    expect(now()).toEqual({ rate: { rate: 2, depth: 50 }, concurrency: 16, pack: "reads", logLevel: "info" })
+    expect(now()).toEqual({ rate: { rate: 2, depth: 50 }, concurrency: 16, pack: "all", logLevel: "info" })
     for (const [name, text] of [
       ["rate", "5/250"],
       ["B24RMQ_CONCURRENCY", "8"],

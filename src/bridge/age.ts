@@ -48,7 +48,7 @@ export const openAges = (maxAge: Duration.Duration | undefined) => {
         : (madeAt(delivery.incoming.timestamp, now) ?? seenAt(request, delivery, now)) + most,
     /** It has its answer. */
     forget: ({ id }: Request) => void firstSeen.delete(id),
-    /** The answer to one that was not executed, or not sent any more, before its deadline. */
+    /** The answer to one whose deadline has passed without its being executed. */
     tooOld: ({ method }: Request, deadline: number, now: number, attempts: number): Answer => ({
       outcome: "rejected",
       body: ownError(

@@ -133,7 +133,7 @@ export const openAsking = Effect.fnUntraced(function* (
     const means = {
       portalLimit,
       pause,
-      // What it asks the portal about a request is not the request: that may be done however old it is.
+      // To look for what it made is not to execute it, and may be done however old it is.
       ask: (request: Request, isRead: boolean, most = mostCommands) =>
         dispatch.ask({ ...asker, request, isRead, most, deadline: isRead ? undefined : arrival.deadline }),
       tooOld: (attempts: number) => expired(arrival, attempts)
@@ -204,12 +204,12 @@ export const openAsking = Effect.fnUntraced(function* (
 
   return {
     answerTo,
-    confirmed: (request, answer) =>
+    confirmed: (request, answer) => {
       // One that was too old is not remembered: by now it may have been sent anew, and be under way.
-      answer.outcome === "rejected"
-        ? Effect.void
-        : // A refused request may be sent again once its cause is removed, and reading again does no harm.
-          journal.confirmed(request, answer.outcome !== "refused" && !isReading(request))
+      if (answer.outcome === "rejected") return Effect.void
+      // A refused request may be sent again once its cause is removed, and reading again does no harm.
+      return journal.confirmed(request, answer.outcome !== "refused" && !isReading(request))
+    }
   }
 })
 
