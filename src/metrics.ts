@@ -89,10 +89,10 @@ export const doubts = counter(
 
 export const doubtsEnded = labelled(
   "end",
-  ["found", "gone", "repeated", "unknown", "returned"],
+  ["found", "gone", "repeated", "expired", "unknown", "returned"],
   counter(
     "b24rmq_doubts_ended_total",
-    "How doubts ended: what the write creates was found, what it deletes is not there, it was sent again, nobody can know, or the request went back to the queue."
+    "How doubts ended: what the write creates was found, what it deletes is not there, it was sent again, it was not executed and is too old to be, nobody can know, or the request went back to the queue."
   )
 )
 

@@ -82,6 +82,18 @@ const seconds = (minimum: number, maximum: number) =>
     )
   )
 
+/** Undefined where nothing is written. */
+const secondsIfAny = (minimum: number, maximum: number) =>
+  Schema.Union([
+    Schema.Literal("").pipe(
+      Schema.decodeTo(
+        Schema.Undefined,
+        SchemaTransformation.transform<undefined, "">({ decode: () => undefined, encode: () => "" })
+      )
+    ),
+    seconds(minimum, maximum)
+  ])
+
 const yesNo = Schema.Literals(["yes", "no"]).pipe(
   Schema.decodeTo(
     Schema.Boolean,
@@ -319,11 +331,11 @@ const table = {
   }),
   pack: row({
     name: "B24RMQ_PACK",
-    standard: "reads",
+    standard: "all",
     schema: Schema.Literals(["reads", "all", "off"]),
     expects: "reads, all or off",
-    en: "Which requests may travel together in one `batch` when they have to wait anyway. Each gets the answer that it would have got alone.",
-    ru: "Какие запросы могут ехать вместе в одном `batch`, если им всё равно приходится ждать. Каждый получает тот же ответ, что получил бы один."
+    en: "Which requests may travel together in one `batch` when they have to wait anyway: `all`, only `reads`, or none (`off`). Each gets the answer that it would have got alone. Of a batch that is cut off all writes are in doubt, and what became of each is found out by itself. With `B24RMQ_JOURNAL=off` the default is `reads`: after a crash every write that was under way is executed again, and a batch holds up to 50.",
+    ru: "Какие запросы могут ехать вместе в одном `batch`, если им всё равно приходится ждать: все (`all`), только чтения (`reads`) или никакие (`off`). Каждый получает тот же ответ, что получил бы один. Если `batch` оборвался, под сомнением все его записи, и судьба каждой выясняется отдельно. При `B24RMQ_JOURNAL=off` по умолчанию `reads`: после сбоя каждая начатая запись выполнится ещё раз, а в `batch` их до 50."
   }),
   prefetch: row({
     name: "B24RMQ_PREFETCH",
@@ -351,6 +363,15 @@ const table = {
     expects: "a whole number of seconds from 1 to 86400",
     en: "How long requests are held while the portal is away, before they are returned to the queue. Keep it below the broker's acknowledgement limit (`consumer_timeout`, 1800 s by default).",
     ru: "Сколько запросы удерживаются, пока портал недоступен, прежде чем вернуться в очередь. Должно быть меньше предела брокера на подтверждение (`consumer_timeout`, обычно 1800 с)."
+  }),
+  maxAge: row({
+    name: "B24RMQ_MAX_AGE",
+    standard: "",
+    unit: "s",
+    schema: secondsIfAny(1, 31_536_000),
+    expects: "a whole number of seconds from 1 to 31536000, or nothing",
+    en: "How old a request may be when it leaves for the portal, counted from its `timestamp`, else from when the bridge saw it first. An older one is not executed any more, and is answered `B24RMQ_EXPIRED`.",
+    ru: "Каким самое большее может быть возраст запроса, когда он уходит на портал; считается от его `timestamp`, а без него с тех пор, как мост увидел его впервые. Более старый уже не выполняется, на него приходит `B24RMQ_EXPIRED`."
   }),
   drain: row({
     name: "B24RMQ_DRAIN",
@@ -655,6 +676,10 @@ const runtimeFolders = (env: Environment): ReadonlyArray<string> => {
   return ["/run/b24rmq", ...(env.XDG_RUNTIME_DIR ? [`${env.XDG_RUNTIME_DIR}/b24rmq`] : [])]
 }
 
+/** Without a journal a crash repeats all writes that are under way: they are not made many unless somebody asks for it. */
+const packOf = (env: Environment, { pack, journal }: Pick<Values, "pack" | "journal">): Values["pack"] =>
+  !env[table.pack.name] && Redacted.value(journal) === "off" ? "reads" : pack
+
 /** Set as a path: as an address of its own, one that begins with two slashes would name another host. */
 const withLastSlash = (url: URL): URL => {
   const ended = new URL(url)
@@ -719,8 +744,10 @@ export const readSettings = Effect.fnUntraced(function* (
   problems.push(...together(values))
   if (problems.length > 0) return yield* new SettingsWrong({ problems })
   const { b24Rest, rejected, ...rest } = values as Values
+  const pack = packOf(env, rest)
   return {
     ...rest,
+    pack,
     rejected: nameOfRejected(rejected, rest.ampqIn),
     b24Rest: withLastSlash(b24Rest),
     authorities: authorities ?? [],
@@ -729,7 +756,7 @@ export const readSettings = Effect.fnUntraced(function* (
     live: MutableRef.make<Live>({
       rate: rest.rate,
       concurrency: rest.concurrency,
-      pack: rest.pack,
+      pack,
       logLevel: rest.logLevel
     })
   }

@@ -163,9 +163,9 @@ const cases: Readonly<Record<string, Case>> = {
   },
   B24RMQ_PACK: {
     get: (s) => s.pack,
-    absent: "reads",
+    absent: "all",
     good: [
-      ["all", "all"],
+      ["reads", "reads"],
       ["off", "off"]
     ],
     wrong: ["writes", "yes", "READS"]
@@ -187,6 +187,15 @@ const cases: Readonly<Record<string, Case>> = {
       ["86400", 86_400]
     ],
     wrong: ["0", "86401", ...notWhole]
+  },
+  B24RMQ_MAX_AGE: {
+    get: (s) => s.maxAge && Duration.toSeconds(s.maxAge),
+    absent: undefined,
+    good: [
+      ["1", 1],
+      ["31536000", 31_536_000]
+    ],
+    wrong: ["0", "31536001", "off", ...notWhole]
   },
   B24RMQ_DRAIN: {
     get: seconds((s) => s.drain),
@@ -447,7 +456,7 @@ effect("some settings may change while the bridge runs, and a bad value changes 
   Effect.gen(function* () {
     const live = yield* value({ B24RMQ_RATE: "2/50" }, (s) => s.live)
     const now = () => MutableRef.get(live)
-    expect(now()).toEqual({ rate: { rate: 2, depth: 50 }, concurrency: 16, pack: "reads", logLevel: "info" })
+    expect(now()).toEqual({ rate: { rate: 2, depth: 50 }, concurrency: 16, pack: "all", logLevel: "info" })
     for (const [name, text] of [
       ["rate", "5/250"],
       ["B24RMQ_CONCURRENCY", "8"],
@@ -561,6 +570,16 @@ effect("a secret may come from a file or from a systemd credential, the variable
     expect(yield* value({ AMPQIN_FILE: file }, (s) => s.ampqIn)).toEqual(["bitrix24in"])
     writeFileSync(`${credentials}/AMPQIN`, "elsewhere")
     expect(yield* value({ CREDENTIALS_DIRECTORY: credentials }, (s) => s.ampqIn)).toEqual(["bitrix24in"])
+  })
+)
+
+effect("without a journal writes are not packed, unless that is asked for", () =>
+  Effect.gen(function* () {
+    const pack = (env: Environment) => value({ B24RMQ_JOURNAL: "off", ...env }, (s) => [s.pack, s.live.current.pack])
+    expect(yield* pack({})).toEqual(["reads", "reads"])
+    expect(yield* pack({ B24RMQ_PACK: "" })).toEqual(["reads", "reads"])
+    expect(yield* pack({ B24RMQ_PACK: "all" })).toEqual(["all", "all"])
+    expect(yield* pack({ B24RMQ_JOURNAL: "auto" })).toEqual(["all", "all"])
   })
 )
 

@@ -30,7 +30,9 @@ const useKeyOf = ({ message, method }: Case, portal: Portal) =>
     try: async () => {
       const { headers, messageId } = message.options
       const incoming = { body: message.content, headers: headers as Record<string, unknown>, messageId }
-      const request = Result.getOrThrow(readRequest({ ...incoming, correlationId: undefined }, Infinity))
+      const request = Result.getOrThrow(
+        readRequest({ ...incoming, correlationId: undefined, timestamp: undefined }, Infinity)
+      )
       const response = await fetch(`${portal.origin}/rest/api/${headers?.["user"]}/${headers?.["token"]}/${method}`, {
         method: "POST",
         headers: { "Content-Type": "application/json", "Idempotency-Key": keyOf(request) ?? "" },

@@ -1,15 +1,17 @@
-import { type Duration, Effect, Redacted } from "effect"
+import { Clock, type Duration, Effect, Redacted } from "effect"
 import { tell } from "../events.ts"
 import { Journal } from "../journal/journal.ts"
 import type { Sent } from "../journal/store.ts"
 import { type Answer, ownError } from "../message/answer.ts"
 import type { Request } from "../message/request.ts"
 import { doubts, doubtsEnded, recorder, replays } from "../metrics.ts"
+import { mostCommands } from "../portal/batch.ts"
 import { isRead } from "../portal/methods.ts"
 import type { FinalOutcome } from "../portal/outcome.ts"
 import { remedyFor } from "../portal/remedies.ts"
 import { stamped } from "../portal/stamp.ts"
 import { Settings } from "../settings.ts"
+import type { Ages } from "./age.ts"
 import { Dispatch } from "./dispatch.ts"
 import { type Doubt, ended, resolve, told } from "./doubt.ts"
 import type { Place } from "./lines.ts"
@@ -32,6 +34,7 @@ export interface Asking {
 /** `start` runs what outlasts an answer; `pause` sleeps, and says false if the bridge stops before. */
 export const openAsking = Effect.fnUntraced(function* (
   mayRest: Parking["mayRest"],
+  tooOld: Ages["tooOld"],
   start: (effect: Effect.Effect<void>) => void,
   pause: (duration: Duration.Input) => Effect.Effect<boolean>
 ): Effect.fn.Return<Asking, never, Settings | Journal | Dispatch> {
@@ -87,7 +90,7 @@ export const openAsking = Effect.fnUntraced(function* (
   })
 
   const ask = Effect.fnUntraced(function* (arrival: Arrival): Effect.fn.Return<Ending | "overtaken"> {
-    const { delivery, place, at } = arrival
+    const { deadline, delivery, place, at } = arrival
     const request = stamp ? stamped(arrival.request) : arrival.request
     if (place !== undefined) places.set(request.id, place)
     at("waiting")
@@ -98,12 +101,15 @@ export const openAsking = Effect.fnUntraced(function* (
       place,
       mayRest: () => mayRest(delivery),
       crowds: delivery.crowds,
+      deadline,
+      most: mostCommands,
       isLost: delivery.isLost
     })
     places.delete(request.id)
     at("journal")
     if (reply._tag !== "Sent") {
       yield* journal.release(request)
+      if (reply._tag === "Expired") return yield* expired(arrival, reply.attempts)
       if (reply._tag === "Closed") return reply
       return reply.reason === "overtaken" ? "overtaken" : undefined
     }
@@ -116,7 +122,8 @@ export const openAsking = Effect.fnUntraced(function* (
   })
 
   /** Finds out what became of a write that was sent and not answered. What follows it in its line waits for that. */
-  const findOut = Effect.fnUntraced(function* ({ delivery, place, at }: Arrival, doubt: Doubt) {
+  const findOut = Effect.fnUntraced(function* (arrival: Arrival, doubt: Doubt) {
+    const { delivery, place, at } = arrival
     const { request } = doubt
     const about = { message_id: request.messageId, method: request.method, user: request.user }
     at("doubt")
@@ -126,7 +133,10 @@ export const openAsking = Effect.fnUntraced(function* (
     const means = {
       portalLimit,
       pause,
-      ask: (request: Request, isRead: boolean) => dispatch.ask({ ...asker, request, isRead })
+      // To look for what it made is not to execute it, and may be done however old it is.
+      ask: (request: Request, isRead: boolean, most = mostCommands) =>
+        dispatch.ask({ ...asker, request, isRead, most, deadline: isRead ? undefined : arrival.deadline }),
+      tooOld: (attempts: number) => expired(arrival, attempts)
     }
     // What cannot be found out may still land. Of an answered write the next process would not know that others wait for it,
     // so it is answered only then; where a repeat could not be recognised, at once.
@@ -134,13 +144,15 @@ export const openAsking = Effect.fnUntraced(function* (
     const waits = mayLand && outlivesUs(request)
     const found = waits && !(yield* ended(doubt, means)) ? undefined : yield* resolve(doubt, means)
     const answer = found ?? (mayComeAgain(doubt) ? undefined : told(doubt, " The bridge was stopped meanwhile."))
-    record(doubtsEnded[answer === undefined ? "returned" : (answer.resolved ?? "unknown")], 1)
+    record(doubtsEnded[endOf(answer)], 1)
     if (answer === undefined) {
       yield* journal.release(request)
       return undefined
     }
     at("journal")
     yield* journal.settle(request, answer)
+    // It was not executed, and may be sent anew.
+    if (answer.outcome === "rejected") yield* journal.confirmed(request, false)
     if (answer.outcome !== "unknown") yield* tell("outcome-found", about)
     else {
       yield* tell("outcome-unknown", about)
@@ -148,6 +160,15 @@ export const openAsking = Effect.fnUntraced(function* (
     }
     return answer
   })
+
+  /** The answer to one that became too old. */
+  const expired = ({ deadline = 0, request }: Arrival, attempts: number) =>
+    Effect.flatMap(Clock.currentTimeMillis, (now) =>
+      Effect.as(
+        tell("request-rejected", { message_id: request.messageId, code: "B24RMQ_EXPIRED" }),
+        tooOld(request, deadline, now, attempts)
+      )
+    )
 
   const doubtOf = (
     request: Request,
@@ -183,11 +204,20 @@ export const openAsking = Effect.fnUntraced(function* (
 
   return {
     answerTo,
-    confirmed: (request, answer) =>
+    confirmed: (request, answer) => {
+      // One that was too old is not remembered: by now it may have been sent anew, and be under way.
+      if (answer.outcome === "rejected") return Effect.void
       // A refused request may be sent again once its cause is removed, and reading again does no harm.
-      journal.confirmed(request, answer.outcome !== "refused" && !isReading(request))
+      return journal.confirmed(request, answer.outcome !== "refused" && !isReading(request))
+    }
   }
 })
+
+/** The word for how a doubt ended. */
+const endOf = (answer: Answer | undefined) => {
+  if (answer === undefined) return "returned"
+  return answer.outcome === "rejected" ? "expired" : (answer.resolved ?? "unknown")
+}
 
 const answerFrom = (request: Request, { outcome, attempts, packed }: Departed): Answer => {
   const how = { attempts, status: outcome.status, ...(packed ? { packed: true as const } : {}) }

@@ -22,6 +22,7 @@ import { until } from "../queue/kept.ts"
 import { Outlet } from "../queue/outlet.ts"
 import { publishAgain } from "../schedules.ts"
 import { Settings } from "../settings.ts"
+import { openAges } from "./age.ts"
 import { openAsking } from "./asking.ts"
 import { Dispatch } from "./dispatch.ts"
 import { Journeys, type Stage } from "./journeys.ts"
@@ -53,11 +54,12 @@ export const bridge = Effect.gen(function* () {
   const journeys = yield* Journeys
   const fibers = yield* FiberSet.make<void, never>()
   const start = yield* FiberSet.runtime(fibers)<never>()
-  const parking = yield* openParking((delivery) => void start(total(delivery)))
+  const ages = openAges(settings.maxAge)
+  const parking = yield* openParking((delivery) => void start(total(delivery)), ages)
   const stopping = yield* Latch.make()
   const pause = (duration: Duration.Input) =>
     Effect.raceFirst(Effect.as(Effect.sleep(duration), true), Effect.as(stopping.await, false))
-  const asking = yield* openAsking(parking.mayRest, start, pause)
+  const asking = yield* openAsking(parking.mayRest, ages.tooOld, start, pause)
 
   /** One request, from the queue to the queue. */
   const journey = Effect.fnUntraced(function* (arrival: Arrival): Effect.fn.Return<void> {
@@ -75,6 +77,7 @@ export const bridge = Effect.gen(function* () {
     if (!(yield* give(delivery, answer, request.method))) return
     at("journal")
     yield* asking.confirmed(request, answer)
+    ages.forget(request)
     delivery.ack()
     tally.answered(answer.outcome, arrival.since)
     if (MutableRef.get(settings.live).logLevel === "debug") yield* answered(request, answer)
@@ -134,7 +137,8 @@ export const bridge = Effect.gen(function* () {
       way.request = request
       // Nothing that waits comes before this: its place is that of its arrival.
       place = parking.placeOf(request, delivery)
-      return Effect.onError(journey({ request, delivery, place, since, at }), () => journal.release(request))
+      const deadline = ages.deadlineOf(request, delivery, clock.currentTimeMillisUnsafe())
+      return Effect.onError(journey({ request, delivery, place, deadline, since, at }), () => journal.release(request))
     }).pipe(
       Effect.catchCause((cause) => {
         at("answer")

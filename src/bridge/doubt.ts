@@ -1,6 +1,7 @@
 import { Clock, DateTime, Duration, Effect } from "effect"
 import { type Answer, ownError } from "../message/answer.ts"
 import type { Request } from "../message/request.ts"
+import { mostCommands } from "../portal/batch.ts"
 import { readFinding, type Times } from "../portal/finding.ts"
 import { type Handle, named, questionFor } from "../portal/handles.ts"
 import type { Outcome } from "../portal/outcome.ts"
@@ -29,10 +30,15 @@ export interface Doubt {
 /** What a doubt is resolved with. */
 export interface Means {
   readonly portalLimit: Duration.Duration
-  /** Sends a request and comes back with what is final. `isRead` goes before what the method's name says. */
-  readonly ask: (request: Request, isRead: boolean) => Effect.Effect<Reply>
+  /**
+   * Sends a request and comes back with what is final. `isRead` goes before what the method's name says; `most`: the
+   * largest batch that it may travel in, where it is not just any.
+   */
+  readonly ask: (request: Request, isRead: boolean, most?: number) => Effect.Effect<Reply>
   /** Sleeps; false if the bridge stops before. */
   readonly pause: (duration: Duration.Input) => Effect.Effect<boolean>
+  /** The answer to a request that is too old to be sent and was certainly not executed. */
+  readonly tooOld: (attempts: number) => Effect.Effect<Answer>
 }
 
 /**
@@ -60,7 +66,7 @@ const mostRepeats = 3
  */
 export const resolve = Effect.fnUntraced(function* (doubt: Doubt, means: Means): Effect.fn.Return<Answer | undefined> {
   const { request, remedy, sentAt } = doubt
-  const { portalLimit, ask, pause } = means
+  const { portalLimit, ask, pause, tooOld } = means
   if (remedy._tag === "Tell") return told(doubt, "")
   if (!(yield* ended(doubt, means))) return undefined
   let { attempts } = doubt
@@ -79,7 +85,12 @@ export const resolve = Effect.fnUntraced(function* (doubt: Doubt, means: Means):
         return told({ ...doubt, attempts }, " The time within which the portal would have recognised it has passed.")
     }
     if (repeats === mostRepeats) return told({ ...doubt, attempts }, ` Sent ${attempts} times, it was never answered.`)
-    const reply = yield* ask(request, false)
+    // Together with others it may have been too much for the portal's limit.
+    const reply = yield* ask(request, false, Math.floor(mostCommands / 2 ** (repeats + 1)))
+    if (reply._tag === "Expired")
+      return remedy._tag === "LookUp"
+        ? yield* tooOld(attempts)
+        : told({ ...doubt, attempts }, " It is too old to be sent again (B24RMQ_MAX_AGE).")
     if (reply._tag !== "Sent") return undefined
     attempts += reply.attempts
     if (reply.outcome._tag !== "Unknown") return afterRepeat({ ...doubt, attempts }, reply, reply.outcome)

@@ -1,4 +1,4 @@
-import { Clock, Effect, Option, Queue, Result, Stream, SubscriptionRef } from "effect"
+import { Clock, Duration, Effect, Option, Queue, Result, Stream, SubscriptionRef } from "effect"
 import { readRequest, type Request } from "../message/request.ts"
 import * as Metrics from "../metrics.ts"
 import { isRead } from "../portal/methods.ts"
@@ -7,6 +7,7 @@ import { until } from "../queue/kept.ts"
 import { isParked, Parked } from "../queue/parked.ts"
 import type { Note, ParkedDelivery, Verdict } from "../queue/walk.ts"
 import { Settings } from "../settings.ts"
+import type { Ages } from "./age.ts"
 import { Dispatch } from "./dispatch.ts"
 import type { Stage } from "./journeys.ts"
 import type { Place } from "./lines.ts"
@@ -18,6 +19,8 @@ export interface Arrival {
   readonly request: Request
   readonly delivery: Delivery
   readonly place: Place | undefined
+  /** Until when it may leave, in milliseconds since 1970; for ever if undefined. */
+  readonly deadline: number | undefined
   /** When it came, in milliseconds of the monotonic clock. */
   readonly since: number
   /** It has come to another stage of its journey. */
@@ -26,6 +29,9 @@ export interface Arrival {
 
 /** Those that rest are looked at after so long, whatever is known of them. */
 const longestRest = 600_000
+
+/** Those who become too old within so long are fetched together: each fetch moves all that rest. */
+const longestStep = 10_000
 
 /** How long one that could not be parked, or a walk that was cut, waits before it is tried again. */
 const afterFailure = 1_000
@@ -37,8 +43,8 @@ const longestBody = 64 * 1024
  * Lets requests rest in the queue of parked ones while their method is closed, and fetches them when it may be open.
  * `start` is given each that is fetched. Times are milliseconds of the monotonic clock.
  */
-export const openParking = Effect.fnUntraced(function* (start: (delivery: ParkedDelivery) => void) {
-  const { maxRequest, ownReads, prefetch } = yield* Settings
+export const openParking = Effect.fnUntraced(function* (start: (delivery: ParkedDelivery) => void, ages: Ages) {
+  const { maxAge, maxRequest, ownReads, prefetch } = yield* Settings
   const dispatch = yield* Dispatch
   const parked = yield* Parked
   const paused = yield* Pause
@@ -65,23 +71,32 @@ export const openParking = Effect.fnUntraced(function* (start: (delivery: Parked
     Queue.offerUnsafe(wakes, undefined)
   }
 
+  const wall = () => clock.currentTimeMillisUnsafe()
+  const step = maxAge === undefined ? longestStep : Math.min(longestStep, Duration.toMillis(maxAge) / 10)
+
+  /** Fetches one that rests once it is too old. */
+  const fetchTooOld = (deadline: number | undefined) => {
+    if (deadline !== undefined) fetchAt(now() + Math.ceil(deadline / step) * step - wall())
+  }
+
   /** Whether there is somewhere to rest for it. */
   const mayRest = ({ incoming }: Delivery) =>
     incoming.body.length <= longestBody &&
     SubscriptionRef.getUnsafe(learned) &&
     SubscriptionRef.getUnsafe(parked.state) === "open"
 
-  const park = Effect.fnUntraced(function* ({ request, delivery, place }: Arrival) {
+  const park = Effect.fnUntraced(function* ({ request, delivery, place, deadline }: Arrival) {
     const note = notes.get(request) ?? {
       ticket: yield* parked.ticket,
-      since: yield* Clock.currentTimeMillis,
-      deadline: undefined
+      since: wall(),
+      deadline
     }
     notes.set(request, note)
     if (place !== undefined) lines.number(place, note.ticket)
     yield* parked.park(delivery, note)
     record(Metrics.parked, 1)
     if (place !== undefined) lines.rest(place)
+    fetchTooOld(deadline)
     delivery.ack()
   })
 
@@ -141,6 +156,9 @@ export const openParking = Effect.fnUntraced(function* (start: (delivery: Parked
         lines.rest(place)
         before.delete(place)
       }
+      const deadline = ages.deadlineOf(read.success, delivery, wall())
+      if (deadline !== undefined && deadline <= wall()) return join(delivery)
+      fetchTooOld(deadline)
       const opens = dispatch.closedUntil(read.success, isRead(read.success.method, ownReads))
       if (opens !== undefined) {
         fetchAt(opens)

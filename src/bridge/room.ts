@@ -15,6 +15,8 @@ export type Reply =
       readonly sentAt: number
     }
   | { readonly _tag: "NotSent"; readonly reason: "its delivery was lost" | "the bridge stops" | "overtaken" }
+  /** It became too old, and is certainly not executed by then: it was not sent, or in vain. */
+  | { readonly _tag: "Expired"; readonly attempts: number }
   /**
    * It was not sent and had better rest elsewhere: until this time of the monotonic clock, or for a while, behind one that
    * rests or until a call has room to spare.
@@ -33,6 +35,10 @@ export interface Asker {
   readonly mayRest: () => boolean
   /** Its room here is needed for others. */
   readonly crowds: () => boolean
+  /** Until when it may leave, in milliseconds since 1970; for ever if undefined. */
+  readonly deadline: number | undefined
+  /** The largest batch that it may travel in. */
+  readonly most: number
   /** A request whose delivery is lost and that was not sent is dropped: the broker brings it again. */
   readonly isLost: () => boolean
 }
@@ -75,6 +81,8 @@ export class WaitingRoom {
   readonly lines: Lines
   private closing = false
   private swept = true
+  /** Nobody who waits becomes too old before this; milliseconds since 1970. */
+  private soonest = Infinity
 
   /** `wake`: it may be somebody's turn. */
   constructor(wake: () => void) {
@@ -87,6 +95,7 @@ export class WaitingRoom {
   /** Waits, or waits again. */
   enter(one: Waiting): void {
     if (this.closing || one.isLost() || this.mustRest(one)) this.swept = false
+    this.soonest = Math.min(this.soonest, one.deadline ?? Infinity)
     const lane = this.lanes.get(one.lane)
     if (lane === undefined) this.lanes.set(one.lane, new Set([one]))
     else lane.add(one)
@@ -154,6 +163,24 @@ export class WaitingRoom {
         if (one.isLost()) this.leave(one, { _tag: "NotSent", reason: "its delivery was lost" })
         else if (this.closing) this.leave(one, { _tag: "NotSent", reason: "the bridge stops" })
         else if (this.mustRest(one)) this.leave(one, { _tag: "Closed", until: undefined })
+      }
+    }
+  }
+
+  /** Somebody who waits may be too old; milliseconds since 1970. */
+  mayExpire(now: number): boolean {
+    return now >= this.soonest
+  }
+
+  /** Sends away those who are too old. */
+  expire(now: number): void {
+    if (!this.mayExpire(now)) return
+    this.soonest = Infinity
+    for (const lane of this.lanes.values()) {
+      for (const one of lane) {
+        const { deadline = Infinity, attempts } = one
+        if (deadline <= now) this.leave(one, { _tag: "Expired", attempts })
+        else this.soonest = Math.min(this.soonest, deadline)
       }
     }
   }

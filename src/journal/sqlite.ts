@@ -15,13 +15,21 @@ const dialect: Dialect = {
   key: "TEXT"
 }
 
-/** What a person can do about it, by SQLite's code. */
+const full = "the disk is full: free some space"
+const readOnly = "the file or its folder may not be written: check their rights, and the mount"
+
+/** What a person can do about it, by the code of SQLite or of the system. */
 const said: Readonly<Record<string, string>> = {
-  SQLITE_FULL: "the disk is full: free some space",
+  SQLITE_FULL: full,
+  ENOSPC: full,
+  EDQUOT: full,
+  SQLITE_READONLY: readOnly,
+  EROFS: readOnly,
+  EACCES: readOnly,
+  EPERM: readOnly,
+  SQLITE_PERM: "the file may not be opened: check its rights",
   SQLITE_CANTOPEN: "the file cannot be opened: check that its folder exists, and its rights",
-  SQLITE_READONLY: "the file or its folder may not be written: check their rights, and the mount",
-  SQLITE_BUSY: "another program has the file open: close it there",
-  SQLITE_PERM: "the file may not be opened: check its rights"
+  SQLITE_BUSY: "another program has the file open: close it there"
 }
 
 const damage = new Set(["SQLITE_CORRUPT", "SQLITE_NOTADB"])

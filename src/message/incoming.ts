@@ -5,4 +5,6 @@ export interface Incoming {
   readonly headers: Readonly<Record<string, unknown>>
   readonly messageId: string | undefined
   readonly correlationId: string | undefined
+  /** When it was made, as its producer or the broker says: seconds since 1970, if they keep to the protocol. */
+  readonly timestamp: number | undefined
 }

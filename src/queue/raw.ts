@@ -12,6 +12,7 @@ export const rawOf = ({ content, properties }: Message): Raw => ({
   headers: properties.headers ?? {},
   messageId: properties.messageId,
   correlationId: properties.correlationId,
+  timestamp: properties.timestamp,
   properties
 })
 

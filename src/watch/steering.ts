@@ -8,6 +8,7 @@ import { Journal } from "../journal/journal.ts"
 import type { Row } from "../journal/store.ts"
 import { readRequest } from "../message/request.ts"
 import { RejectedQueue } from "../queue/rejected.ts"
+import { mostCommands } from "../portal/batch.ts"
 import { isRead } from "../portal/methods.ts"
 import { change, Settings, settingsAsText } from "../settings.ts"
 import { reportOf } from "./cause.ts"
@@ -172,7 +173,7 @@ export const steering = Effect.fnUntraced(function* (router: HttpRouter.HttpRout
       const { method, user, token, body } = yield* HttpServerRequest.schemaBodyJson(CallBody)
       const headers = { method, user, token: Redacted.value(token) }
       const read = readRequest(
-        { body: Buffer.from(body), headers, messageId: undefined, correlationId: undefined },
+        { body: Buffer.from(body), headers, messageId: undefined, correlationId: undefined, timestamp: undefined },
         settings.maxRequest
       )
       if (Result.isFailure(read)) return refusal(`${read.failure.code}: ${read.failure.description}`, 400)
@@ -185,6 +186,8 @@ export const steering = Effect.fnUntraced(function* (router: HttpRouter.HttpRout
         place: undefined,
         mayRest: () => false,
         crowds: () => false,
+        deadline: undefined,
+        most: mostCommands,
         isLost: () => false
       })
       if (reply._tag !== "Sent") return refusal("it was not sent: the bridge stops", 503)

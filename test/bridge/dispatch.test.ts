@@ -1,5 +1,17 @@
 import { expect } from "bun:test"
-import { Deferred, Duration, Effect, Exit, Fiber, Layer, MutableRef, Queue, Redacted, SubscriptionRef } from "effect"
+import {
+  Clock,
+  Deferred,
+  Duration,
+  Effect,
+  Exit,
+  Fiber,
+  Layer,
+  MutableRef,
+  Queue,
+  Redacted,
+  SubscriptionRef
+} from "effect"
 import { TestClock } from "effect/testing"
 import { Dispatch } from "../../src/bridge/dispatch.ts"
 import type { Asker, Reply } from "../../src/bridge/room.ts"
@@ -52,7 +64,8 @@ interface Stage {
 const onStage = <E>(
   play: (stage: Stage) => Effect.Effect<unknown, E>,
   rate: Rate = "off",
-  journal = Journal.layerMemory
+  journal = Journal.layerMemory,
+  maxAge?: Duration.Duration
 ) =>
   Effect.gen(function* () {
     const calls = yield* Queue.unbounded<Got>()
@@ -62,6 +75,7 @@ const onStage = <E>(
       live,
       rate,
       b24Rest: new URL("https://box.example/rest/"),
+      maxAge,
       portalLimit: Duration.seconds(60)
     } as unknown as Settings["Service"]
     let inFlight = 0
@@ -139,6 +153,22 @@ const doneBatch = ({ commands }: Got) =>
     )
   )
 
+/** The answer of a batch that tells of each command what it took, in seconds, with a sum of 5 s in ten minutes. */
+const timedBatch = (took: ReadonlyArray<number>) => {
+  const time = (operating: number, processing: number) => ({
+    finish: 1_000,
+    processing,
+    operating,
+    operating_reset_at: 1_600
+  })
+  const members = <A>(of: (seconds: number) => A) =>
+    Object.fromEntries(took.map((seconds, n) => [`m${n}`, of(seconds)]))
+  const result = { result: members(() => []), result_error: [], result_time: members((seconds) => time(5, seconds)) }
+  return judge(200, Buffer.from(JSON.stringify({ result, time: time(0, 1) })))
+}
+
+const times = (count: number) => Array.from({ length: count }, (_, n) => n)
+
 const asker = (over: Partial<Asker> & { readonly method?: string; readonly user?: string } = {}): Asker => ({
   request: {
     id: "id",
@@ -157,6 +187,8 @@ const asker = (over: Partial<Asker> & { readonly method?: string; readonly user?
   place: over.place,
   mayRest: over.mayRest ?? (() => false),
   crowds: over.crowds ?? (() => false),
+  deadline: over.deadline,
+  most: over.most ?? 50,
   isLost: over.isLost ?? (() => false)
 })
 
@@ -434,6 +466,102 @@ effect("closing sends back who waits and lets what is in flight end", () =>
   )
 )
 
+/** A stage on which requests become too old. */
+const whereAgeCounts = <E>(play: (stage: Stage) => Effect.Effect<unknown, E>) =>
+  onStage(play, "off", Journal.layerMemory, Duration.seconds(10))
+
+/** Lets one wait whose deadline is in 10 s, and gives what it came to at that moment and not before. */
+const atDeadline = (stage: Stage, over: Parameters<typeof asker>[0] = {}) =>
+  Effect.gen(function* () {
+    const deadline = (yield* Clock.currentTimeMillis) + 10_000
+    const asked = yield* Effect.forkChild(stage.dispatch.ask(asker({ ...over, deadline })), { startImmediately: true })
+    yield* TestClock.setTime(deadline - 1)
+    expect(asked.pollUnsafe()).toBeUndefined()
+    yield* TestClock.setTime(deadline)
+    return yield* Fiber.join(asked)
+  })
+
+/** The pause after a refusal grows with each: after the last of so many it is longer than 10 s. */
+const refusedSoOften = Effect.fnUntraced(function* (stage: Stage, scope: "portal" | "method", count: number) {
+  yield* Effect.forkChild(stage.dispatch.ask(asker()))
+  for (const n of times(count)) {
+    yield* (yield* stage.next).end(Limited({ scope }))
+    if (n < count - 1) yield* TestClock.adjust("9 seconds")
+  }
+})
+
+const waits: Readonly<Record<string, (stage: Stage) => Effect.Effect<Parameters<typeof asker>[0] | void>>> = {
+  "a call in flight to end": (stage) =>
+    Effect.gen(function* () {
+      MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "off" }))
+      yield* Effect.forkChild(stage.dispatch.ask(asker()))
+      yield* stage.next
+    }),
+  "a portal that is away": (stage) =>
+    Effect.gen(function* () {
+      stage.alive = false
+      yield* Effect.forkChild(stage.dispatch.ask(asker()))
+      yield* (yield* stage.next).end(silent)
+    }),
+  "the rate": (stage) => refusedSoOften(stage, "portal", 7),
+  "its method to open": (stage) => refusedSoOften(stage, "method", 4),
+  "one before it in its line": (stage) =>
+    Effect.gen(function* () {
+      yield* Effect.forkChild(inLine(stage, "a"))
+      yield* stage.next
+      return { place: stage.dispatch.lines.join("a", "later") }
+    }),
+  "answers to go out": ({ outlet }) => SubscriptionRef.set(outlet, "the broker takes no messages")
+}
+
+for (const [what, wait] of Object.entries(waits)) {
+  effect(`one that waits for ${what} is too old at its deadline`, () =>
+    whereAgeCounts((stage) =>
+      Effect.gen(function* () {
+        const over = yield* wait(stage)
+        const calls = stage.calls()
+        expect(yield* atDeadline(stage, over ?? {})).toEqual({ _tag: "Expired", attempts: 0 })
+        expect(stage.calls()).toBe(calls)
+      })
+    )
+  )
+}
+
+effect("what has left is answered however old it becomes; what comes back from that is too old", () =>
+  whereAgeCounts((stage) =>
+    Effect.gen(function* () {
+      const replies = yield* Effect.forEach([done, silent, away, Limited({ scope: "portal" })], (outcome) =>
+        Effect.gen(function* () {
+          const asked = yield* Effect.forkChild(stage.dispatch.ask({ ...write(), deadline: 1_000 }))
+          return { asked, end: (yield* stage.next).end(outcome) }
+        })
+      )
+      yield* TestClock.adjust("2 seconds")
+      expect(replies.map(({ asked }) => asked.pollUnsafe())).toEqual(times(4).map(() => undefined))
+      yield* Effect.forEach(replies, ({ end }) => end)
+      const ended = yield* Effect.forEach(replies, ({ asked }) => Fiber.join(asked))
+      expect(ended.map(tagOf)).toEqual(["Done", "Unknown", "Expired", "Expired"])
+      expect(ended.slice(2)).toEqual([1, 1].map((attempts) => ({ _tag: "Expired", attempts })))
+    })
+  )
+)
+
+effect("one that comes too old never leaves, and those beside it do", () =>
+  whereAgeCounts((stage) =>
+    Effect.gen(function* () {
+      yield* TestClock.adjust("1 hour")
+      const old = yield* Effect.forkChild(stage.dispatch.ask(asker({ deadline: 3_600_000 })))
+      const young = yield* Effect.forkChild(stage.dispatch.ask(asker({ deadline: 3_600_001 })))
+      yield* (yield* stage.next).end(done)
+      expect([tagOf(yield* Fiber.join(old)), tagOf(yield* Fiber.join(young)), stage.calls()]).toEqual([
+        "Expired",
+        "Done",
+        1
+      ])
+    })
+  )
+)
+
 effect("timeouts and silence halve what may be in flight; a second brings one back", () =>
   onStage((stage) =>
     Effect.gen(function* () {
@@ -466,8 +594,6 @@ effect("an interrupted asker leaves the waiting room", () =>
     })
   )
 )
-
-const times = (count: number) => Array.from({ length: count }, (_, n) => n)
 
 effect("those that must wait anyway leave together, and each gets its own answer", () =>
   onStage((stage) =>
@@ -546,19 +672,26 @@ for (const [seconds, waiting, size] of [
   )
 }
 
-effect("writes are not packed by default, and are when that is allowed", () =>
+effect("writes are packed where that is allowed, few together until it is known what they take", () =>
   onStage((stage) =>
     Effect.gen(function* () {
       MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "reads" }))
       yield* SubscriptionRef.set(stage.outlet, "not yet")
-      yield* Effect.forEach(times(6), () => Effect.forkChild(stage.dispatch.ask(write())))
+      yield* Effect.forEach(times(84), () => Effect.forkChild(stage.dispatch.ask(write())))
       yield* TestClock.adjust("1 seconds")
       yield* SubscriptionRef.set(stage.outlet, undefined)
       const alone = yield* stage.next
       expect(alone.method).toBe("crm.deal.add")
       MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "all" }))
       yield* alone.end(done)
-      expect((yield* stage.next).commands.length).toBe(5)
+      // A quarter of the portal's limit of 60 s, at 5 s each, and then at what they take.
+      const few = yield* stage.next
+      expect(few.commands.length).toBe(3)
+      yield* few.end(timedBatch(times(3).map(() => 0.25)))
+      const many = yield* stage.next
+      expect(many.commands.length).toBe(50)
+      yield* many.end(timedBatch(times(50).map(() => 1.45)))
+      expect((yield* stage.next).commands.length).toBe(10)
     })
   )
 )
@@ -831,20 +964,6 @@ effect("under a rate, a backlog leaves in full batches and never faster than the
     { rate: 2, depth: 8 }
   )
 )
-
-/** The answer of a batch that tells of each command what it took, in seconds, with a sum of 5 s in ten minutes. */
-const timedBatch = (took: ReadonlyArray<number>) => {
-  const time = (operating: number, processing: number) => ({
-    finish: 1_000,
-    processing,
-    operating,
-    operating_reset_at: 1_600
-  })
-  const members = <A>(of: (seconds: number) => A) =>
-    Object.fromEntries(took.map((seconds, n) => [`m${n}`, of(seconds)]))
-  const result = { result: members(() => []), result_error: [], result_time: members((seconds) => time(5, seconds)) }
-  return judge(200, Buffer.from(JSON.stringify({ result, time: time(0, 1) })))
-}
 
 effect("heavy requests that crowd and are passed over for light ones rest, and those that have a share go", () =>
   onStage(

@@ -16,6 +16,7 @@ import { live } from "../effect.ts"
 // A batch of several writes is lost on its way, and each of its members is resolved by itself through the dispatcher.
 
 const portalLimit = Duration.millis(200)
+const tooOld = () => Effect.die("nothing is too old here")
 const pause: Means["pause"] = (duration) => Effect.as(Effect.sleep(duration), true)
 
 const requestOf = (method: string, params: unknown, n: number): Request => {
@@ -23,6 +24,7 @@ const requestOf = (method: string, params: unknown, n: number): Request => {
     {
       messageId: `m-${n}`,
       correlationId: undefined,
+      timestamp: undefined,
       headers: { method, user: "1", token: "sandbox" },
       body: Buffer.from(JSON.stringify(params))
     },
@@ -55,7 +57,8 @@ const throughDispatch = <E>(
       const settings = Settings.layerOf({
         AMPQURL: "amqp://127.0.0.1",
         B24REST: portal.url,
-        B24RMQ_PORTAL_LIMIT: "1",
+        // A quarter of it holds eleven writes of which nothing is known yet.
+        B24RMQ_PORTAL_LIMIT: "240",
         B24RMQ_CONCURRENCY: "1",
         B24RMQ_PACK: "all"
       })
@@ -77,6 +80,8 @@ const throughDispatch = <E>(
             place: undefined,
             mayRest: () => false,
             crowds: () => false,
+            deadline: undefined,
+            most: 50,
             isLost: () => false
           })
         const mend = yield* hurt(portal)
@@ -103,7 +108,7 @@ const throughDispatch = <E>(
               status,
               packed: true
             }
-            return resolve(doubt, { portalLimit, pause, ask })
+            return resolve(doubt, { portalLimit, pause, ask, tooOld })
           },
           { concurrency: "unbounded" }
         )

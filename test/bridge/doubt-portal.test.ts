@@ -18,6 +18,7 @@ import { live } from "../effect.ts"
 // A write is cut off on a real socket, after or before the portal ran it, and has to be resolved.
 
 const portalLimit = Duration.millis(30)
+const tooOld = () => Effect.die("nothing is too old here")
 const pause: Means["pause"] = (duration) => Effect.as(Effect.sleep(duration), true)
 
 interface Write {
@@ -38,6 +39,7 @@ const requestOf = ({ method, params, ...rest }: Write): Request => {
     {
       messageId: "messageId" in rest ? rest.messageId : "m-1",
       correlationId: undefined,
+      timestamp: undefined,
       headers: { method, user: "1", token: "sandbox" },
       body: Buffer.from(JSON.stringify(params))
     },
@@ -107,7 +109,7 @@ const resolved = Effect.fnUntraced(function* (scene: Scene, write: Write, faults
     status: first.outcome.status,
     packed: false
   }
-  const answer = yield* resolve(doubt, { portalLimit, pause, ask })
+  const answer = yield* resolve(doubt, { portalLimit, pause, ask, tooOld })
   if (answer === undefined) throw new Error("not resolved")
   return answer
 })

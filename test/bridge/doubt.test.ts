@@ -10,6 +10,8 @@ import { remedyFor } from "../../src/portal/remedies.ts"
 import { effect } from "../effect.ts"
 
 const portalLimit = Duration.seconds(60)
+const tooOld: Means["tooOld"] = (attempts) =>
+  Effect.succeed({ outcome: "rejected", body: Buffer.from("{}"), status: undefined, attempts })
 const pause: Means["pause"] = (duration) => Effect.as(Effect.sleep(duration), true)
 
 const requestOf = (method: string, parameters: unknown): Request => ({
@@ -56,22 +58,24 @@ const notSent: Reply = { _tag: "NotSent", reason: "the bridge stops" }
 /** Answers one after another, and notes at which second of the test's clock it was asked for what. */
 const script = (...replies: ReadonlyArray<Reply>) => {
   const asked: Array<readonly [second: number, method: string, isRead: boolean]> = []
+  const sizes: Array<number | undefined> = []
   const left = [...replies]
-  const ask: Means["ask"] = (request, isRead) =>
+  const ask: Means["ask"] = (request, isRead, most) =>
     Effect.map(Clock.currentTimeMillis, (now) => {
       asked.push([now / 1_000, request.method, isRead])
+      sizes.push(most)
       const reply = left.shift()
       if (reply === undefined) throw new Error("asked once too often")
       return reply
     })
-  return { ask, asked }
+  return { ask, asked, sizes }
 }
 
 const resolving = Effect.fnUntraced(function* (doubt: Doubt, ...replies: ReadonlyArray<Reply>) {
-  const { ask, asked } = script(...replies)
-  const fiber = yield* Effect.forkChild(resolve(doubt, { portalLimit, pause, ask }), { startImmediately: true })
+  const { ask, asked, sizes } = script(...replies)
+  const fiber = yield* Effect.forkChild(resolve(doubt, { portalLimit, pause, ask, tooOld }), { startImmediately: true })
   yield* TestClock.adjust("1 hour")
-  return { answer: yield* Fiber.join(fiber), asked }
+  return { answer: yield* Fiber.join(fiber), asked, sizes }
 })
 
 effect("a look-up and a repeat wait for the portal's limit after the sending", () =>
@@ -96,10 +100,11 @@ effect("after a restart they wait in full, and so they do when the clock was set
   })
 )
 
-effect("a repeat that is in doubt itself waits anew", () =>
+effect("a repeat that is in doubt itself waits anew, and goes in a smaller batch", () =>
   Effect.gen(function* () {
-    const { answer, asked } = yield* resolving(doubtOf(update), sent(lost), sent(lost), sent(notFound))
+    const { answer, asked, sizes } = yield* resolving(doubtOf(update), sent(lost), sent(lost), sent(notFound))
     expect(asked.map(([second]) => second)).toEqual([60, 120, 180])
+    expect(sizes).toEqual([25, 12, 6])
     expect(answer).toMatchObject({ outcome: "refused", attempts: 4, resolved: "repeated" })
     const creating = yield* resolving(
       doubtOf(deal),
@@ -126,7 +131,7 @@ effect("a doubt that was sent once more before a restart: what either sending ma
 effect("what nothing proves is told at once; what follows it waits all the same", () =>
   Effect.gen(function* () {
     const doubt = doubtOf(comment, { sentAt: Date.parse("2026-09-21T14:13:20.7Z"), packed: true, status: 502 })
-    const answer = yield* resolve(doubt, { portalLimit, pause, ask: script().ask })
+    const answer = yield* resolve(doubt, { portalLimit, pause, ask: script().ask, tooOld })
     expect(answer).toMatchObject({ outcome: "unknown", attempts: 1, status: 502, packed: true })
     expect(JSON.parse(Buffer.from(answer?.body ?? []).toString())).toEqual({
       error: "B24RMQ_OUTCOME_UNKNOWN",
@@ -148,6 +153,19 @@ effect("a stop or a lost delivery leaves the doubt as it is", () =>
     expect((yield* resolving(doubtOf(deal), notSent)).answer).toBeUndefined()
     expect((yield* resolving(doubtOf(deal), sent(done({ result: [] })), notSent)).answer).toBeUndefined()
     expect((yield* resolving(doubtOf(update), notSent)).answer).toBeUndefined()
+  })
+)
+
+effect("what is too old is not sent again: it was not executed, or nobody knows", () =>
+  Effect.gen(function* () {
+    const tooLate: Reply = { _tag: "Expired", attempts: 0 }
+    const created = sent(done({ result: [{ ID: "5", ORIGIN_ID: "m-1", DATE_CREATE: "1970-01-01T00:00:01Z" }] }))
+    expect((yield* resolving(doubtOf(deal), created)).answer).toMatchObject({ outcome: "done", resolved: "found" })
+    const missing = yield* resolving(doubtOf(deal, { attempts: 2 }), sent(done({ result: [] })), tooLate)
+    expect(missing.answer).toMatchObject({ outcome: "rejected", attempts: 2 })
+    const { answer } = yield* resolving(doubtOf(update), tooLate)
+    expect(answer?.outcome).toBe("unknown")
+    expect(Buffer.from(answer?.body ?? []).toString()).toContain("It is too old to be sent again (B24RMQ_MAX_AGE).")
   })
 )
 
@@ -197,7 +215,7 @@ effect("whatever gets lost, a creator with a name is executed once, and never to
           Effect.gen(function* () {
             const { ask, rows } = portalOf([first ? "executed" : "dropped", ...fates])
             yield* ask(deal, false)
-            const fiber = yield* Effect.forkChild(resolve(doubtOf(deal), { portalLimit, pause, ask }), {
+            const fiber = yield* Effect.forkChild(resolve(doubtOf(deal), { portalLimit, pause, ask, tooOld }), {
               startImmediately: true
             })
             yield* TestClock.adjust("1 hour")

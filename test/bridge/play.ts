@@ -91,6 +91,7 @@ export const play = (options: Play): Played => {
       place: undefined,
       mayRest: () => true,
       crowds: () => queue === "parked" || 2 * open >= window,
+      deadline: undefined,
       isLost: () => false,
       lane: `${queue} 1#s`,
       method: `1#s ${name}`,

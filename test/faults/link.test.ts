@@ -314,6 +314,34 @@ live(
 )
 
 live(
+  "the bridge is frozen until the broker has given it up",
+  () =>
+    Effect.gen(function* () {
+      const own = yield* vhost
+      const url = full ? own.url : `${own.url}?heartbeat=1`
+      yield* underLoad("SIGSTOP of the bridge", own, { url, latency: 50, rate: 100 }, (load) =>
+        Effect.gen(function* () {
+          for (let round = 0; round < (full ? 3 : 1); round++) {
+            yield* load.interrupted(
+              Effect.gen(function* () {
+                yield* load.bridge.kill("SIGSTOP")
+                yield* until(
+                  "its consumer is gone",
+                  Effect.map(own.queueDepth(queueIn), ({ consumers }) => consumers === 0),
+                  { within: "90 seconds" }
+                )
+                yield* load.bridge.kill("SIGCONT")
+              })
+            )
+            yield* load.answered(100)
+          }
+        })
+      )
+    }),
+  limit
+)
+
+live(
   "a socket that takes nothing while answers are large: memory is bounded, and all comes through",
   () =>
     Effect.gen(function* () {

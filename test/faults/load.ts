@@ -27,7 +27,7 @@ export const deals = (count: number): ReadonlyArray<Message> =>
       : { messageId, method: "crm.deal.list" }
   })
 
-const isWrite = (message: Message) => message.options.headers?.["method"] === "crm.deal.add"
+export const isWrite = (message: Message) => message.options.headers?.["method"] === "crm.deal.add"
 
 export interface Options {
   /** The broker as the bridge sees it; the vhost's own address otherwise. */

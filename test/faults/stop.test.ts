@@ -101,7 +101,7 @@ live(
       const node = yield* victim
       const own = yield* node.vhost()
       const portal = yield* openPortal({ latency: 50 })
-      const env = { AMPQURL: own.url, B24REST: portal.url, B24RMQ_DRAIN: "2" }
+      const env = { AMPQURL: own.url, B24REST: portal.url, B24RMQ_DRAIN: "2", B24RMQ_PACK: "off" }
       const bridge = yield* startBridge({ env })
       const sent = deals(400)
       yield* publishAll(own.url, queueIn, sent)

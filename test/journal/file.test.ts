@@ -272,6 +272,9 @@ live("a folder that may not be written stops writes until it may", () =>
         const journal = yield* Journal
         const one = request("m-1")
         yield* becomes("failed")
+        expect(SubscriptionRef.getUnsafe(journal.state)).toMatchObject({
+          reason: expect.stringContaining("may not be written: check")
+        })
         expect(yield* journal.recall(one, true)).toEqual(fresh)
         const asking = yield* Effect.forkChild(journal.recall(request("m-2"), false), { startImmediately: true })
         expect(asking.pollUnsafe()).toBeUndefined()

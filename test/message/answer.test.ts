@@ -8,7 +8,8 @@ const incoming = (messageId?: string, correlationId?: string): Incoming => ({
   body: Buffer.alloc(0),
   headers: {},
   messageId,
-  correlationId
+  correlationId,
+  timestamp: undefined
 })
 
 const done: Answer = { outcome: "done", body: Buffer.from("{}"), status: 200, attempts: 1 }

@@ -14,7 +14,10 @@ const headers = { method: "crm.deal.list", user: "1", token: "secret0token" }
 
 /** The code of our own check, or the bytes that it lets through. */
 const ours = (body: Uint8Array): string | Uint8Array => {
-  const read = readRequest({ body, headers, messageId: undefined, correlationId: undefined }, 100_000_000)
+  const read = readRequest(
+    { body, headers, messageId: undefined, correlationId: undefined, timestamp: undefined },
+    100_000_000
+  )
   return Result.match(read, { onFailure: ({ code }) => code, onSuccess: (request) => request.body })
 }
 

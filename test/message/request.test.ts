@@ -14,7 +14,8 @@ const incoming = (
   headers: { method: "crm.deal.list", user: "1", token: "secret0token", ...headers },
   body: typeof body === "string" ? Buffer.from(body) : body,
   messageId: ids.messageId,
-  correlationId: ids.correlationId
+  correlationId: ids.correlationId,
+  timestamp: undefined
 })
 
 const read = (message: Incoming, limit = 15 * MiB) => readRequest(message, limit)
@@ -427,7 +428,7 @@ test("any headers and any bytes end as a request or a reason", () => {
   const codes = new Set<string>()
   fc.assert(
     fc.property(headers, body, fc.option(fc.string(), { nil: undefined }), (headers, body, messageId) => {
-      const result = read({ headers, body, messageId, correlationId: undefined })
+      const result = read({ headers, body, messageId, correlationId: undefined, timestamp: undefined })
       codes.add(Result.isFailure(result) ? result.failure.code : "none")
     }),
     { numRuns: 3_000 }
@@ -453,7 +454,8 @@ test("a header whose table has bytes for a prototype has no text", () => {
       body: Buffer.from("{}"),
       headers: { method: odd, user: "1", token: "abc" },
       messageId: "m",
-      correlationId: undefined
+      correlationId: undefined,
+      timestamp: undefined
     },
     1_000
   )

@@ -139,6 +139,8 @@ const run = ({ requests, rate, pack, takes, methods }: Run) =>
             place: undefined,
             mayRest: () => false,
             crowds: () => false,
+            deadline: undefined,
+            most: 50,
             isLost: () => false
           })
           .pipe(

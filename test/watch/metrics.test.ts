@@ -210,6 +210,8 @@ const asker = (method: string) => ({
   place: undefined,
   mayRest: () => false,
   crowds: () => false,
+  deadline: undefined,
+  most: 50,
   isLost: () => false
 })
 
