@@ -263,7 +263,7 @@ ${latencyTable(bench)}
 What is added to the median of a direct call (${spread(
     bench.direct.map(({ p50 }) => p50),
     2
-  )} ms). Idle: one request after the other, ${scale.singles} in a round. Half load: requests come at half the pace of the table above, by the clock. The floor shows what two queues alone take.
+  )} ms). Each program has worked off a backlog before, so that it is compiled. Idle: one request after the other, ${scale.singles} in a round. Half load: requests come at half the pace of the table above, by the clock. The floor shows what two queues alone take.
 
 ## A backlog under limits
 

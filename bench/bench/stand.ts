@@ -94,5 +94,13 @@ export const stand = Effect.fnUntraced(function* () {
       ),
       { within, every: "10 millis" }
     )
-  return { broker, channel, depth, start, answered, publish: publishAll.bind(undefined, broker.url, queueIn) }
+  /** Has it work off a backlog first, so that what comes then finds a program that is compiled. */
+  const warmUp = (contestant: Contestant, count: number) =>
+    Effect.gen(function* () {
+      const messages = asked(contestant, Math.ceil(count / (contestant.fewer ?? 1)))
+      yield* publishAll(broker.url, queueIn, messages)
+      yield* answered(messages.length)
+      yield* Effect.promise(() => channel.purgeQueue(queueOut))
+    })
+  return { broker, channel, start, answered, warmUp, publish: publishAll.bind(undefined, broker.url, queueIn) }
 })

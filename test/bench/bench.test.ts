@@ -33,6 +33,7 @@ live(
         rounds: 1,
         // CPU time is counted in hundredths of a second.
         messages: 2_000,
+        warm: 100,
         singles: 20,
         seconds: 0.2,
         drain: 150,
