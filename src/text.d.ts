@@ -3,3 +3,13 @@ declare module "*.service" {
   const text: string
   export default text
 }
+
+declare module "*.css" {
+  const text: string
+  export default text
+}
+
+declare module "*.svg" {
+  const text: string
+  export default text
+}

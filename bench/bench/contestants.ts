@@ -70,7 +70,8 @@ export const contestants: ReadonlyArray<Contestant> = [
     env: { PREFETCH: "256" },
     slow: { PREFETCH: "50" },
     lacks: () => (Bun.which("node") === null ? "node is not installed" : undefined),
-    asks: "reads"
+    asks: "reads",
+    fewer: 4
   },
   {
     name: "pika",
@@ -78,7 +79,7 @@ export const contestants: ReadonlyArray<Contestant> = [
     program: async () => [python, rival("one_by_one.py")],
     lacks: lacksPackage("python3-pika", "/usr/lib/python3/dist-packages/pika/__init__.py"),
     asks: "reads",
-    fewer: 10
+    fewer: 20
   },
   {
     name: "shell",
@@ -90,7 +91,7 @@ export const contestants: ReadonlyArray<Contestant> = [
       (Bun.which("curl") === null ? "curl is not installed" : undefined),
     asks: "reads",
     without: "ids",
-    fewer: 50
+    fewer: 80
   },
   { name: "unpacked", title: "B24RMQ, unpacked", env: off, slow: { ...off, ...fifty }, asks: "reads" },
   { name: "packed", title: "B24RMQ, packed", slow: fifty, asks: "reads", packs: true },

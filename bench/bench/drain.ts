@@ -53,7 +53,7 @@ export const underCloud = (contestant: Contestant, count: number, sample: number
 /** Against a portal that takes 100 ms for each command, and limits nothing. */
 export const underLatency = (contestant: Contestant, count: number) =>
   Effect.gen(function* () {
-    const few = Math.max(1, Math.ceil(count / ((contestant.fewer ?? 1) > 1 ? 100 : 1)))
+    const few = Math.ceil(count / (contestant.fewer ?? 1))
     const took = yield* drained(contestant, few, contestant.slow ?? {}, { latency: 100 })
     const found: Drain = { seconds: (took * count) / few, sample: few }
     return found

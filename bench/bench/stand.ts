@@ -1,10 +1,10 @@
 import { readdirSync, readFileSync } from "node:fs"
 import { connect } from "amqplib"
 import { type Duration, Effect } from "effect"
-import { startBridge } from "../../test/rig/bridge.ts"
+import { type Bridge, startBridge } from "../../test/rig/bridge.ts"
 import { declareQueues, type Message, publishAll, queueRequest } from "../../test/rig/producer.ts"
 import { vhost } from "../../test/rig/rabbit.ts"
-import { until } from "../../test/rig/until.ts"
+import { RigFailed, until } from "../../test/rig/until.ts"
 import type { Contestant } from "./contestants.ts"
 
 export const queueIn = "bitrix24in"
@@ -61,6 +61,7 @@ export const stand = Effect.fnUntraced(function* () {
   )
   const channel = yield* Effect.promise(() => link.createChannel())
   const depth = Effect.promise(() => channel.checkQueue(queueOut)).pipe(Effect.map(({ messageCount }) => messageCount))
+  let running: Bridge | undefined
   const start = (contestant: Contestant, rest: string, env: Readonly<Record<string, string>> = {}) =>
     Effect.flatMap(
       Effect.promise(async () => contestant.program?.()),
@@ -69,12 +70,16 @@ export const stand = Effect.fnUntraced(function* () {
           env: { AMPQURL: broker.url, B24REST: rest, ...contestant.env, ...env },
           ...(program === undefined ? {} : { program })
         })
-    )
+    ).pipe(Effect.tap((program) => Effect.sync(() => (running = program))))
   /** Waits until so many answers lie in the queue. */
   const answered = (count: number, within: Duration.Input = "10 minutes") =>
     until(
       `${count} answers`,
-      Effect.map(depth, (depth) => depth >= count && depth),
+      Effect.flatMap(depth, (depth) =>
+        depth < count && running?.ended() !== undefined
+          ? Effect.fail(new RigFailed({ what: `it ended after ${depth} answers: ${running.output().slice(-500)}` }))
+          : Effect.succeed(depth >= count && depth)
+      ),
       { within, every: "10 millis" }
     )
   return { broker, channel, depth, start, answered, publish: publishAll.bind(undefined, broker.url, queueIn) }

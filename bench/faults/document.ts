@@ -1,5 +1,5 @@
 import { readFileSync, writeFileSync } from "node:fs"
-import { availableParallelism } from "node:os"
+import { availableParallelism, loadavg } from "node:os"
 import { fileURLToPath } from "node:url"
 import { experiments } from "./experiments.ts"
 import { cells, type Row } from "./report.ts"
@@ -11,6 +11,8 @@ export interface Result {
   readonly command: string
   readonly versions: Readonly<Record<string, string>>
   readonly cores: number
+  /** Of the last five minutes: what else the machine had to do shows in the times. */
+  readonly load: number
   readonly rows: ReadonlyArray<Row>
 }
 
@@ -27,9 +29,9 @@ npm run faults -- kill --rounds 100 --seed 1                # one in full; takes
 npm run faults -- kill cut --bridge "node their-bridge.js"  # another bridge
 \`\`\`
 
-It ends with 1 where a promise is broken. The seed decides what is sent and what is broken when; the machine decides the rest. Another bridge is any program that takes \`AMPQURL\`, \`B24REST\`, \`AMPQIN\` and \`AMPQOUT\` from its environment, and requests and answers in the form of [messages.md](messages.md).
+It ends with 1 where a promise is broken. The seed decides what is sent and what is broken when; the machine decides the rest. Times are those of the machine and its load, and grow with it: where a load average far above the number of cores is named, others worked on it at the same time. Another bridge is any program that takes \`AMPQURL\`, \`B24REST\`, \`AMPQIN\` and \`AMPQOUT\` from its environment, and requests and answers in the form of [messages.md](messages.md).
 
-Inside, \`B24RMQ_PORTAL_LIMIT\` is 2 s in place of 60: doubts are resolved that much sooner.
+Inside, \`B24RMQ_PORTAL_LIMIT\` is 2 s in place of 60: doubts are resolved that much sooner. \`single\` and \`packed\` are \`B24RMQ_PACK\` \`off\` and \`all\`; of another bridge they are two runs of the same.
 
 ## What is counted
 
@@ -43,7 +45,7 @@ Inside, \`B24RMQ_PORTAL_LIMIT\` is 2 s in place of 60: doubts are resolved that 
 | late | Writes that landed after a newer one of the same entity: the older value is final, or was for a while. | 0 |
 | wrong | Answers that are not what the portal did, or two answers to one request that contradict each other. | 0 |
 | unknown | Requests that were answered \`unknown\`. Only those are allowed of which nothing can tell: no handle, no key, not converging. | |
-| had run | Of the unknown ones, how many had been executed. Without doubt they can be neither 0 nor all. | |
+| had run | Of the unknown ones, how many had been executed. | |
 | resolved | Requests that were in doubt, and answered with what was found out. | |
 | repeats | Executions of a method that converges (\`update\`, \`delete\`) beyond the first. They change nothing. | |
 | twice | Requests whose answer came more than once. Delivery is at least once. | |
@@ -65,8 +67,10 @@ const tableOf = (rows: ReadonlyArray<Row>) => {
   return [heads, heads.map(() => "---"), ...lines].map((line) => `| ${line.join(" | ")} |`).join("\n")
 }
 
-const partOf = ({ bridge, command, versions, cores, rows }: Result) =>
-  [`**${bridge}**, ${named(versions)}, ${cores} cores: \`${command}\``, tableOf(rows)].join("\n\n")
+const partOf = ({ bridge, command, versions, cores, load, rows }: Result) =>
+  [`**${bridge}**, ${named(versions)}, ${cores} cores, load average ${load}: \`${command}\``, tableOf(rows)].join(
+    "\n\n"
+  )
 
 export const readResults = (): ReadonlyArray<Result> => JSON.parse(readFileSync(resultsFile, "utf8"))
 
@@ -83,10 +87,10 @@ export const documentOf = (results: ReadonlyArray<Result>): string =>
 export const readDocument = (): string => readFileSync(documentFile, "utf8")
 
 /** Puts results in the place of those of the same experiment and bridge, and writes the document anew. */
-export const write = (result: Omit<Result, "cores">) => {
+export const write = (result: Omit<Result, "cores" | "load">) => {
   const isSame = (other: Result) => other.experiment === result.experiment && other.bridge === result.bridge
   const others = readResults().filter((other) => !isSame(other))
-  const results = [...others, { ...result, cores: availableParallelism() }]
+  const results = [...others, { ...result, cores: availableParallelism(), load: Math.round(loadavg()[1] ?? 0) }]
   writeFileSync(resultsFile, `${JSON.stringify(results, undefined, 2)}\n`)
   writeFileSync(documentFile, documentOf(results))
 }

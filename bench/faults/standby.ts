@@ -46,7 +46,7 @@ export const standby = ({ falls, lasts, every, requests, seed }: StandbyRun) =>
   Effect.gen(function* () {
     const random = randomOf(seed)
     const server = yield* startPostgres()
-    const { portal, launch, publish, answered, report } = yield* stage(yield* sharedNode, {
+    const { portal, again, launch, publish, answered, report } = yield* stage(yield* sharedNode, {
       env: { B24RMQ_JOURNAL: yield* server.database }
     })
     let bridges: ReadonlyArray<Bridge> = [yield* launch, yield* launch]
@@ -67,7 +67,7 @@ export const standby = ({ falls, lasts, every, requests, seed }: StandbyRun) =>
     const took = { killed: [] as Array<number>, frozen: [] as Array<number> }
     const takenOver = Effect.fnUntraced(function* (fallen: Bridge, how: keyof typeof took) {
       const begun = performance.now()
-      yield* active(fallen)
+      yield* again(active(fallen))
       took[how].push(performance.now() - begun)
     })
 

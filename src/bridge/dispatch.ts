@@ -247,7 +247,6 @@ const open = Effect.gen(function* () {
     for (const one of members) {
       room.exit(one)
       one.attempts++
-      one.sentAt = clock.currentTimeMillisUnsafe()
     }
     if (room.size > 0 && Limits.linger(limits, leftAt) > 0) {
       batched.calls = batched.calls * (1 - 1 / remembered) + 1
@@ -281,7 +280,14 @@ const open = Effect.gen(function* () {
   /** Calls once it is on disk that these writes leave; they wait on if it cannot be written. */
   const intended = (members: ReadonlyArray<Waiting>, call: Effect.Effect<void>) =>
     journal.intend(members).pipe(
-      Effect.andThen(call),
+      Effect.andThen(
+        Effect.suspend(() => {
+          // The portal's limit counts from here: a slow disk may have taken seconds.
+          const at = clock.currentTimeMillisUnsafe()
+          for (const one of members) one.sentAt = at
+          return call
+        })
+      ),
       Effect.catchTag("JournalFailed", () => Effect.sync(() => members.forEach(notSent))),
       Effect.catchTag("Overtaken", ({ requests }) =>
         Effect.sync(() => {

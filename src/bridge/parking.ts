@@ -92,7 +92,7 @@ export const openParking = Effect.fnUntraced(function* (start: (delivery: Parked
       deadline
     }
     notes.set(request, note)
-    if (place !== undefined) place.ticket = note.ticket
+    if (place !== undefined) lines.number(place, note.ticket)
     yield* parked.park(delivery, note)
     record(Metrics.parked, 1)
     if (place !== undefined) lines.rest(place)
@@ -116,7 +116,7 @@ export const openParking = Effect.fnUntraced(function* (start: (delivery: Parked
     if (line === undefined) return undefined
     if (!isParked(delivery)) return lines.join(line, request.id)
     const place = lines.find(line, delivery.ticket)
-    place.resting = false
+    lines.wake(place)
     return place
   }
 
@@ -153,7 +153,7 @@ export const openParking = Effect.fnUntraced(function* (start: (delivery: Parked
       const line = lineOf(read.success)
       const place = line === undefined ? undefined : lines.find(line, delivery.ticket)
       if (place !== undefined) {
-        place.resting = true
+        lines.rest(place)
         before.delete(place)
       }
       const deadline = ages.deadlineOf(read.success, delivery, wall())

@@ -104,32 +104,34 @@ export class Turn {
     const { at, ceiling, inFlight, limits, room } = this.scene
     const free = Limits.room(limits, at, inFlight, ceiling)
     if (free.calls < 1) return { departures: [], soonest: free.until ?? Infinity }
-    const ready = this.readyByLane(free.calls)
+    const patience = Limits.linger(limits, at)
+    const ready = this.readyByLane(free.calls, patience)
     const departures: Array<ReadonlyArray<Waiting>> = []
     let total = [...ready.values()].reduce((sum, { length }) => sum + length, 0)
-    const patience = Limits.linger(limits, at)
-    while (departures.length < free.calls && ready.size > 0) {
-      const [name, these] = ready.entries().next().value ?? ["", []]
-      ready.delete(name)
+    /** Lanes in which everybody waits for company: of them nobody goes but with others. */
+    const gathering = new Set<string>()
+    const nextLane = () => [...ready].find(([name]) => !gathering.has(name))
+    for (let lane = nextLane(); lane !== undefined && departures.length < free.calls; lane = nextLane()) {
+      const [name, these] = lane
       const rest = these.filter((one) => !this.gone.has(one) && this.obstacle(one) === undefined)
-      const [first] = rest
-      if (first === undefined) continue
-      const fellows = [...ready.values()].flatMap((lane) =>
-        lane[0]?.request.credential === first.request.credential ? lane.filter((one) => !this.gone.has(one)) : []
+      const fellows = [...ready].flatMap(([other, those]) =>
+        other !== name && those[0]?.request.credential === these[0]?.request.credential
+          ? those.filter((one) => !this.gone.has(one))
+          : []
       )
-      const alone = total === 1 && inFlight === 0 && patience <= unfelt
-      const together = rest.length + fellows.length
-      if (!alone && together < mostCommands && first.since + patience > at && this.mayBePacked(first)) {
-        this.later(first.since + patience)
+      const alone = total === 1 && inFlight + departures.length === 0 && patience <= unfelt
+      const together = patience > 0 ? [...rest, ...fellows].filter((one) => this.mayBePacked(one)).length : 0
+      const first = rest.find((one) => alone || !this.waitsForCompany(one, patience, together))
+      if (first === undefined) {
+        gathering.add(name)
         continue
       }
-      // While the rate is scarce, better wait for a batch than go alone.
-      if (patience > 0 && together > 1 && this.mayBatchSoon(first)) continue
       const most = patience > 0 ? mostCommands : this.fairShare(first, total, free.calls - departures.length)
       const members = this.company(first, rest, fellows, most)
       departures.push(members)
       total -= members.length
       const others = rest.filter((one) => !this.gone.has(one))
+      ready.delete(name)
       if (others.length > 0) ready.set(name, others)
       room.serveLast(name)
     }
@@ -157,11 +159,13 @@ export class Turn {
     })
   }
 
-  /** By lane, those that nothing holds but the portal's room: where they are taken as they come, as many as could leave. */
-  private readyByLane(calls: number) {
-    const { limits, pack, room } = this.scene
-    const isInTurn = pack === "off" || Limits.shareOf(limits) === Infinity
-    const most = isInTurn ? calls * (pack === "off" ? 1 : mostCommands) : Infinity
+  /**
+   * By lane, those that nothing holds but the portal's room: while the rate is scarce all of them, for there may be many
+   * that have to go alone among those that fill a batch, and else as many as could leave.
+   */
+  private readyByLane(calls: number, patience: number) {
+    const { pack, room } = this.scene
+    const most = pack === "off" ? calls : patience > 0 ? Infinity : calls * mostCommands
     const ready = new Map<string, ReadonlyArray<Waiting>>()
     for (const [name, lane] of room.lanes) {
       const these: Array<Waiting> = []
@@ -239,11 +243,21 @@ export class Turn {
     return isRead ? Limits.costOf(limits, method) : Limits.learnedCost(limits, method) || slowWrite
   }
 
+  /** Whether it had better wait for others than leave: `together` could share a call now. */
+  private waitsForCompany(one: Waiting, patience: number, together: number): boolean {
+    if (patience === 0 || !this.mayBePacked(one)) return false
+    if (together < mostCommands && one.since + patience > this.scene.at) {
+      this.later(one.since + patience)
+      return true
+    }
+    // While the rate is scarce, better wait for a batch than go alone.
+    return together > 1 && this.mayBatchSoon(one)
+  }
+
   /** No batch may leave with it now, for lack of operating time, and yet before long. */
-  private mayBatchSoon(first: Waiting): boolean {
-    const batch = batchOf(first)
-    const mayNow = this.allowance(batch) >= Limits.costOf(this.scene.limits, first.method)
-    return !mayNow && !this.closed.has(batch) && this.mayBePacked(first)
+  private mayBatchSoon(one: Waiting): boolean {
+    const batch = batchOf(one)
+    return this.allowance(batch) < Limits.costOf(this.scene.limits, one.method) && !this.closed.has(batch)
   }
 
   /** Notes the heavy ones, which take more than `fair` seconds, before the last of their lane who leaves. */

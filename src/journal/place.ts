@@ -19,7 +19,7 @@ export const placeOf = ({ journal, ampqUrl, ampqIn, stateFolders }: Wanted): Pla
   if (text.startsWith("/")) return { _tag: "File", file: text }
   // PostgreSQL cuts names at 63 bytes.
   if (text !== "auto") return { _tag: "Database", url: journal, schema: `b24rmq_${name}` }
-  const folder = stateFolders.find(isWritable) ?? stateFolders[0] ?? "."
+  const folder = stateFolders.find((folder) => isWritable(folder)) ?? stateFolders[0] ?? "."
   return { _tag: "File", file: join(folder, `${name}.journal`) }
 }
 
@@ -48,11 +48,11 @@ const vhostIn = (url: string) => {
       )
 }
 
-/** Makes the folder where it may. */
-export const isWritable = (folder: string) =>
+/** Makes the folder where it may, for its owner alone unless told otherwise. */
+export const isWritable = (folder: string, mode = 0o700) =>
   Result.isSuccess(
     Result.try(() => {
-      mkdirSync(folder, { recursive: true, mode: 0o700 })
+      mkdirSync(folder, { recursive: true, mode })
       accessSync(folder, constants.W_OK | constants.X_OK)
     })
   )

@@ -148,12 +148,28 @@ const open = Effect.gen(function* () {
         return again ? Effect.void : tell(event, { queue, reason })
       })
 
+    /**
+     * Waits until no delivery is on its way to a consumer: those that a cancel overtakes a quorum queue puts behind all
+     * others (3.10.8). While nothing is acknowledged there is none once the consumer has all it may have, or the queue is
+     * empty and whatever had left it has come through the channel.
+     */
+    const nothingUnderway = (link: Link, held: Held, consumerTag: string, size: number) =>
+      Effect.raceFirst(
+        held.whenever(() => held.lentTo(consumerTag) >= size),
+        lookAt(link, queue).pipe(
+          Effect.repeat({ until: ({ messageCount }) => messageCount === 0, schedule: Schedule.spaced("50 millis") }),
+          Effect.andThen(step("basic.qos", () => held.channel.prefetch(size)))
+        )
+      ).pipe(Effect.timeout("1 second"), Effect.ignore)
+
     /** One consumer, until the scope closes. What comes of it fails when the broker cancels it. */
     const consumer = Effect.fnUntraced(function* (
-      channel: Channel,
+      link: Link,
+      held: Held,
       size: number,
       deliver: (message: ConsumeMessage) => void
     ) {
+      const { channel } = held
       const cancelled = yield* Deferred.make<never, ConsumerCancelled>()
       // A prefetch counts for the consumers that come after it.
       yield* step("basic.qos", () => channel.prefetch(size))
@@ -165,22 +181,28 @@ const open = Effect.gen(function* () {
               : deliver(message)
           )
         ),
-        ({ consumerTag }) =>
-          Effect.tryPromise(async () => channel.cancel(consumerTag)).pipe(Effect.timeout(closeLimit), Effect.ignore),
+        ({ consumerTag }) => {
+          const cancel = Effect.tryPromise(async () => channel.cancel(consumerTag))
+          const ending = Effect.andThen(
+            nothingUnderway(link, held, consumerTag, size),
+            Effect.ignore(Effect.timeout(cancel, closeLimit))
+          )
+          return held.withoutAcks(Deferred.isDoneUnsafe(cancelled) || held.isSpoilt ? Effect.void : ending)
+        },
         { interruptible: true }
+      )
+      yield* Effect.acquireRelease(
+        Effect.sync(() => held.attach(true)),
+        () => Effect.sync(() => held.attach(false))
       )
       return Deferred.await(cancelled)
     })
 
     /** Consumes with the window as it is, until that is due to change or nothing more is to be taken. */
-    const consume = (held: Held, deliver: (message: ConsumeMessage) => void, ready: Effect.Effect<void>) =>
+    const consume = (link: Link, held: Held, deliver: (message: ConsumeMessage) => void, ready: Effect.Effect<void>) =>
       Effect.gen(function* () {
-        const { channel, window } = held
-        const cancelled = yield* consumer(channel, window.size, deliver)
-        yield* Effect.acquireRelease(
-          Effect.sync(() => held.attach(true)),
-          () => Effect.sync(() => held.attach(false))
-        )
+        const { window } = held
+        const cancelled = yield* consumer(link, held, window.size, deliver)
         yield* ready
         yield* Effect.raceAllFirst([
           cancelled,
@@ -190,42 +212,58 @@ const open = Effect.gen(function* () {
         ])
       }).pipe(Effect.scoped)
 
-    /** Waits until nobody else consumes the queue; says so where somebody goes on to. */
-    const others = (link: Link, own: number) =>
-      Effect.map(lookAt(link, queue), ({ consumerCount }) => consumerCount <= own).pipe(
-        Effect.repeat({ until: (isAlone) => isAlone, schedule: Schedule.spaced("50 millis") }),
+    /** Waits until there are no more consumers than our own, and gives how many messages lie in the queue then. */
+    const alone = (link: Link, own: number) =>
+      lookAt(link, queue).pipe(
+        Effect.repeat({ until: ({ consumerCount }) => consumerCount <= own, schedule: Schedule.spaced("50 millis") }),
         Effect.timeoutOption(isShared ? 0 : heartbeatLapse),
-        Effect.flatMap((seen) => {
+        Effect.tap((seen) => {
           const before = isShared
           isShared = Option.isNone(seen)
           return isShared && !before ? tell("queue-shared", { queue }) : Effect.void
-        })
+        }),
+        Effect.map((seen) => Option.getOrUndefined(seen)?.messageCount)
       )
 
     /**
-     * A quorum queue whose broker was killed says for a moment that it has no consumers, or what was long ago, and brings
-     * what a dead consumer had in hand after later messages (seen with 3.10.8). A consumer comes into its log behind all
-     * that was before; from then on the count is true. So the first one takes a single message, and looks who is there.
-     * That message is the first in the queue, unless others had earlier ones: then it goes back behind those.
+     * For a moment a quorum queue whose broker was killed says that it is empty and has no consumers, or what was long
+     * ago, and it brings what a dead consumer had in hand after later messages (seen with 3.10.8). What a consumer is told
+     * on its entry comes from a log behind all that was before. So the first one takes a single message. If nothing but
+     * that has changed, it is the first of the queue. Else others had something, which is back now, before the messages
+     * that were never delivered: such a one has to go back behind it.
      */
-    const survey = (link: Link, held: Held, deliver: (message: ConsumeMessage) => void) =>
+    const survey = (
+      link: Link,
+      held: Held,
+      lay: number,
+      deliver: (message: ConsumeMessage) => void,
+      ready: Effect.Effect<void>
+    ) =>
       Effect.gen(function* () {
-        let taken: Array<ConsumeMessage> | undefined = []
-        const cancelled = yield* consumer(held.channel, 1, (message) => {
-          if (taken === undefined) deliver(message)
-          else taken.push(message)
+        const first = yield* Deferred.make<ConsumeMessage>()
+        const cancelled = yield* consumer(link, held, 1, (message) => {
+          // Those that follow came after its acknowledgement.
+          if (!Deferred.doneUnsafe(first, Effect.succeed(message))) deliver(message)
         })
+        const isFirst = Effect.gen(function* () {
+          const { consumerCount, messageCount } = yield* lookAt(link, queue)
+          if (consumerCount === 1 && messageCount === Math.max(0, lay - 1)) return true
+          yield* alone(link, 1)
+          const came = yield* Deferred.poll(first)
+          return isShared || (Option.isSome(came) && (yield* came.value).fields.redelivered)
+        })
+        let passed = false
         const looking = Effect.gen(function* () {
-          if ((yield* lookAt(link, queue)).consumerCount > 1) {
-            yield* others(link, 1)
-            if (!isShared) return held.spoil()
-          }
-          const first = taken ?? []
-          taken = undefined
-          for (const message of first) deliver(message)
+          passed = yield* isFirst
+          surveyed = link
+          if (!passed) return
+          yield* ready
+          // Nothing is on its way to a consumer that holds all it may have: then it can be cancelled.
+          deliver(yield* Deferred.await(first))
         })
-        yield* Effect.raceFirst(cancelled, looking)
-        surveyed = link
+        yield* Effect.raceAllFirst([cancelled, looking, until(wanted, (now) => now !== "taking")]).pipe(
+          Effect.ensuring(Effect.sync(() => passed || held.spoil()))
+        )
       }).pipe(Effect.scoped)
 
     /** Consumes on one channel while that is wanted. What was delivered stays with us when the broker cancels. */
@@ -235,9 +273,8 @@ const open = Effect.gen(function* () {
         yield* topology.ensure(link, queue)
         // What a lost connection had in hand comes back to the queue together with the end of its consumer. Until the broker
         // has noticed that end, later requests would be taken before those.
-        yield* others(link, 0)
-        if (!isShared && surveyed !== link) yield* survey(link, held, deliver)
-        if (held.isSpoilt) return yield* Effect.never
+        const isOurs = surveyed === link && held.open.size > 0
+        const lay = isOurs ? undefined : yield* alone(link, 0)
         yield* Effect.addFinalizer(() => consumes(queue, false))
         const begun = Effect.gen(function* () {
           yield* well
@@ -246,8 +283,10 @@ const open = Effect.gen(function* () {
           yield* consumes(queue, true)
           yield* tell("consuming", { queue, prefetch: share })
         })
+        if (lay !== undefined && surveyed !== link) yield* survey(link, held, lay, deliver, begun)
+        if (held.isSpoilt) return yield* Effect.never
         while (SubscriptionRef.getUnsafe(wanted) === "taking") {
-          yield* consume(held, deliver, begun)
+          yield* consume(link, held, deliver, begun)
           if (held.window.isOverfull) yield* held.whenever(() => held.window.isRelieved)
           held.window.adjust()
         }
@@ -368,6 +407,10 @@ class Held {
   private movedAt: number | undefined
   /** What came on this channel is to come again, in its place. */
   isSpoilt = false
+  /** Deliveries of which the broker has no acknowledgement, by consumer. */
+  private readonly lent = new Map<string, number>()
+  /** Acknowledgements that are not to leave yet. */
+  private withheld: Array<() => void> | undefined
   private readonly clock: Clock.Clock
   private readonly waiting = new Set<{ readonly wanted: () => boolean; readonly resume: () => void }>()
 
@@ -387,15 +430,45 @@ class Held {
       ack: () => {
         this.open.delete(tag)
         this.window.close(tag)
-        if (!isLost()) this.channel.ack(message)
+        const acknowledge = () => {
+          if (isLost()) return
+          this.lend(message, -1)
+          this.channel.ack(message)
+        }
+        if (this.withheld === undefined) acknowledge()
+        else this.withheld.push(acknowledge)
         this.moved()
       },
       crowds: () => this.window.isHalfFull
     }
     this.open.set(tag, { delivery, since: this.millis() })
+    this.lend(message, 1)
     this.window.open(tag, message.content.length)
     this.moved()
     return delivery
+  }
+
+  private lend({ fields: { consumerTag = "" } }: ConsumeMessage, more: number): void {
+    this.lent.set(consumerTag, this.lentTo(consumerTag) + more)
+  }
+
+  lentTo(consumerTag: string): number {
+    return this.lent.get(consumerTag) ?? 0
+  }
+
+  /** Nothing is acknowledged before `effect` has ended. */
+  withoutAcks(effect: Effect.Effect<void>): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      this.withheld = []
+      return Effect.ensuring(
+        effect,
+        Effect.sync(() => {
+          const acks = this.withheld ?? []
+          this.withheld = undefined
+          for (const acknowledge of acks) acknowledge()
+        })
+      )
+    })
   }
 
   /** A consumer is there, or is there no more. */

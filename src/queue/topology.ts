@@ -24,11 +24,19 @@ export interface QueueState {
 
 /** Asks for a queue without changing anything. Fails with code 404 if there is none. */
 export const lookAt = (link: Link, queue: string): Effect.Effect<QueueState, ChannelLost> =>
+  lookAtWith(link, queue, Effect.succeed)
+
+/** The same; `seen` runs at the moment of the broker's answer, while the channel is still to be closed. */
+export const lookAtWith = <A>(link: Link, queue: string, seen: (state: QueueState) => Effect.Effect<A>) =>
   Effect.scoped(
     // On a channel of its own: the broker closes the channel on which a missing queue was asked for.
     Effect.flatMap(
       openChannel(link, ({ model }) => model.createChannel()),
-      ({ channel }) => step("queue.declare (passive)", () => channel.checkQueue(queue))
+      ({ channel }) =>
+        Effect.flatMap(
+          step("queue.declare (passive)", () => channel.checkQueue(queue)),
+          seen
+        )
     )
   )
 

@@ -46,9 +46,9 @@ export class Window {
     this.ripe = true
   }
 
-  /** Whether it should be set anew: when it can grow, or holds too much. */
+  /** Whether it should be set anew: when it is full and can grow, or holds too much. */
   get isDue(): boolean {
-    return this.isOverfull || this.wanted > this.size
+    return this.isOverfull || (this.sizes.size >= this.size && this.wanted > this.size)
   }
 
   /** More is open than should be: nothing is taken until half of it is done. */

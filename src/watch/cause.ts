@@ -1,4 +1,5 @@
 import { Schema } from "effect"
+import { type Language, lengthOf, whole as number } from "./length.ts"
 import { Status } from "./status.ts"
 
 /** Why the bridge does what it does, in one sentence that names the remedy where there is one. */
@@ -56,31 +57,13 @@ const troubled = (status: Status, event: string) => troubles(status).filter((tro
 
 const namesOf = (some: ReadonlyArray<{ readonly queue: string }>) => some.map(({ queue }) => queue).join(", ")
 
-// Made once: to make one costs more than all the rest of a status.
-const numbers = {
-  en: new Intl.NumberFormat("en", { maximumFractionDigits: 0 }),
-  ru: new Intl.NumberFormat("ru", { maximumFractionDigits: 0 })
-}
-
-const number = (value: number, language: "en" | "ru") => numbers[language].format(value).replaceAll("\u00a0", " ")
-
-/** A length of time as people say it. */
-export const lengthOf = (seconds: number, language: "en" | "ru") => {
-  const words = { en: ["s", "min", "h", "d"], ru: ["с", "мин", "ч", "дн."] }[language]
-  const [s, min, h, d] = words
-  if (seconds < 100) return `${Math.max(1, Math.round(seconds))} ${s}`
-  if (seconds < 100 * 60) return `${Math.round(seconds / 60)} ${min}`
-  if (seconds < 48 * 3_600) return `${Math.round(seconds / 3_600)} ${h}`
-  return `${Math.round(seconds / 86_400)} ${d}`
-}
-
-const ago = (status: Status, since: number | null, language: "en" | "ru") =>
+const ago = (status: Status, since: number | null, language: Language) =>
   since === null ? "" : ` ${language === "en" ? "for" : "уже"} ${lengthOf((status.at - since) / 1_000, language)}`
 
 const reasonIn = (reason: string | null) => (reason === null ? "" : ` (${reason})`)
 
 /** `312/min`, what holds the rest, how much is left and how long that takes. */
-const paced = (status: Status, language: "en" | "ru", why?: string) => {
+const paced = (status: Status, language: Language, why?: string) => {
   const { backlog, pace } = status
   const parts = [`${number(pace.minute.answers, language)}/${language === "en" ? "min" : "мин"}`]
   if (why !== undefined) parts.push(why)
@@ -90,10 +73,10 @@ const paced = (status: Status, language: "en" | "ru", why?: string) => {
   return parts.join(", ")
 }
 
-const lately = (status: Status, language: "en" | "ru") =>
+const lately = (status: Status, language: Language) =>
   status.pace.minute.answers === 0 ? "" : `${paced(status, language)}, `
 
-const rateText = ({ rate }: Status) => `${Number((rate.perSecond ?? 0).toFixed(2))}/s`
+const rateText = ({ rate }: Status, second: string) => `${Number((rate.perSecond ?? 0).toFixed(2))}/${second}`
 
 const firstClosed = (status: Status) => {
   const [first] = closedMethods(status).toSorted((a, b) => (a.closedUntil ?? 0) - (b.closedUntil ?? 0))
@@ -302,9 +285,9 @@ const rules: ReadonlyArray<Rule> = [
     moves: true,
     holds: (s) => forRate(s) > 0,
     en: (s) =>
-      `${paced(s, "en", "waiting for rate")}: the portal takes ${rateText(s)}${s.settings.pack === "all" ? "; a larger plan takes more" : "; B24RMQ_PACK=all or a larger plan takes more"}`,
+      `${paced(s, "en", "waiting for rate")}: the portal takes ${rateText(s, "s")}${s.settings.pack === "all" ? "; a larger plan takes more" : "; B24RMQ_PACK=all or a larger plan takes more"}`,
     ru: (s) =>
-      `${paced(s, "ru", "ждут очереди по частоте")}: портал принимает ${rateText(s)}${s.settings.pack === "all" ? "; больше принимает старший тариф" : "; больше пройдёт с B24RMQ_PACK=all или на старшем тарифе"}`
+      `${paced(s, "ru", "ждут очереди по частоте")}: портал принимает ${rateText(s, "с")}${s.settings.pack === "all" ? "; больше принимает старший тариф" : "; больше пройдёт с B24RMQ_PACK=all или на старшем тарифе"}`
   },
   {
     code: "working",

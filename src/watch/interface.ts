@@ -7,7 +7,8 @@ import { join } from "node:path"
 import { tell } from "../events.ts"
 import { isWritable, nameFor } from "../journal/place.ts"
 import { type HttpAddress, isLoopback, Settings } from "../settings.ts"
-import { reading } from "./reading.ts"
+import { page } from "./page.ts"
+import { reading, reports } from "./reading.ts"
 import { rejected } from "./rejected.ts"
 import { steering } from "./steering.ts"
 
@@ -21,8 +22,9 @@ export const openInterface = Effect.gen(function* () {
   const settings = yield* Settings
   const { http, httpPassword } = settings
   const path = socketPath(settings)
+  const report = yield* reports
   const steered = yield* HttpRouter.make
-  yield* reading(steered)
+  yield* reading(steered, report)
   yield* steering(steered)
   yield* rejected(steered)
   yield* untilOpen(listenOn(path, yield* handlerOf(steered)), (reason) =>
@@ -31,7 +33,8 @@ export const openInterface = Effect.gen(function* () {
   if (http === undefined) return
   const address = `${http.host}:${http.port}`
   const read = yield* HttpRouter.make
-  yield* reading(read)
+  yield* reading(read, report)
+  yield* page(read)
   const handler = guarded(http, httpPassword, yield* handlerOf(read))
   yield* untilOpen(listenAt(http, handler), (reason) => tell("http-failed", { address, reason })).pipe(
     Effect.andThen(tell("http-open", { address })),
@@ -50,7 +53,8 @@ const handlerOf = (router: HttpRouter.HttpRouter): Effect.Effect<Handler> =>
 /** The socket of the bridge with these settings. */
 const socketPath = (settings: Settings["Service"]) => {
   const { runtimeFolders } = settings
-  const folder = runtimeFolders.find(isWritable) ?? runtimeFolders[0] ?? "."
+  // Others may look into the folder: who may open the socket is said by the socket.
+  const folder = runtimeFolders.find((one) => isWritable(one, 0o755)) ?? runtimeFolders[0] ?? "."
   return join(folder, `${nameFor(settings)}.sock`)
 }
 

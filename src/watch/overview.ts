@@ -5,11 +5,11 @@ import { Pause } from "../bridge/pause.ts"
 import { type Done, Tally } from "../bridge/tally.ts"
 import { Journal } from "../journal/journal.ts"
 import * as Limits from "../portal/limits.ts"
-import { backlog } from "../queue/backlog.ts"
 import { Connection } from "../queue/connection.ts"
 import { Intake } from "../queue/intake.ts"
 import { Outlet } from "../queue/outlet.ts"
 import { Parked } from "../queue/parked.ts"
+import { lookAtWith } from "../queue/topology.ts"
 import { Settings } from "../settings.ts"
 import { causeOf } from "./cause.ts"
 import { estimate, outlookOf } from "./estimate.ts"
@@ -39,6 +39,9 @@ const often = 1_000
 const seldom = 5_000
 const attention = 5_000
 
+/** For how many milliseconds a depth is good when the broker does not answer. */
+const memory = 15_000
+
 /** Methods whose budget is shown. */
 const mostBudgets = 50
 
@@ -46,6 +49,8 @@ const mostBudgets = 50
 interface Depth {
   readonly ready: number
   readonly taken: number
+  /** Milliseconds of the monotonic clock. */
+  readonly at: number
 }
 
 const open = Effect.gen(function* () {
@@ -60,7 +65,6 @@ const open = Effect.gen(function* () {
   const tally = yield* Tally
   const tail = yield* Tail
   const watch = yield* Progress
-  const context = yield* Effect.context<Settings | Connection>()
   const since = yield* Clock.currentTimeMillis
   const depths = new Map<string, Depth>()
   let attendedAt = -Infinity
@@ -69,18 +73,25 @@ const open = Effect.gen(function* () {
   const now = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos / 1_000_000n))
 
   const askDepths = Effect.gen(function* () {
-    if (SubscriptionRef.getUnsafe(connection.link) === undefined) return depths.clear()
+    const link = SubscriptionRef.getUnsafe(connection.link)
+    if (link === undefined) return depths.clear()
     const at = yield* now
     const isKnown = settings.ampqIn.every((queue) => depths.has(queue))
     if (at - askedAt < (at - attendedAt < attention || !isKnown ? often : seldom)) return
     askedAt = at
-    const seen = yield* Effect.provide(backlog, context)
-    const { queues } = yield* intake.seen
-    const taken = new Map(queues.map((one) => [one.queue, one.taken]))
-    for (const { queue, messages } of seen) {
-      if (messages === undefined) depths.delete(queue)
-      else depths.set(queue, { ready: messages, taken: taken.get(queue) ?? 0 })
-    }
+    // A broker or a bridge that is busy answers late, and the last depth is good for a while: what is taken is known.
+    for (const [queue, depth] of depths) if (at - depth.at > memory) depths.delete(queue)
+    yield* Effect.forEach(
+      [...settings.ampqIn, settings.ampqOut],
+      (queue) =>
+        lookAtWith(link, queue, ({ messageCount }) =>
+          Effect.map(intake.seen, ({ queues }) => {
+            const taken = queues.find((one) => one.queue === queue)?.taken ?? 0
+            depths.set(queue, { ready: messageCount, taken, at })
+          })
+        ).pipe(Effect.catch(({ code }) => Effect.sync(() => void (code === 404 && depths.delete(queue))))),
+      { concurrency: "unbounded", discard: true }
+    )
   })
   yield* askDepths.pipe(Effect.repeat(Schedule.spaced("500 millis")), Effect.forkScoped)
 
@@ -113,7 +124,9 @@ const open = Effect.gen(function* () {
       taken,
       ready: readyIn(queue, taken)
     }))
-    const left = queues.reduce((sum, { ready }) => sum + (ready ?? 0), done.open + held)
+    // What has come and was not begun yet is only open; what was parked and fetched again has only begun.
+    const here = Math.max(taking.open, done.open)
+    const left = queues.reduce((sum, { ready }) => sum + (ready ?? 0), here + held)
     const state = SubscriptionRef.getUnsafe(journal.state)
     const withoutEstimate: Status = {
       version: packaged.version,

@@ -1,4 +1,5 @@
-import { lengthOf, type Report } from "./cause.ts"
+import type { Report } from "./cause.ts"
+import { lengthOf } from "./length.ts"
 import type { Listed, ReplayState, Shown } from "./rejected.ts"
 import type { Found } from "./steering.ts"
 

@@ -1,7 +1,7 @@
 import { Clock, Effect, Schedule, Stream } from "effect"
-import { type HttpRouter, HttpServerResponse } from "effect/http"
+import { type HttpRouter, HttpServerRequest, HttpServerResponse } from "effect/http"
 import packaged from "../../package.json" with { type: "json" }
-import { readyOf, type Report, reportOf } from "./cause.ts"
+import { readyOf, reportOf } from "./cause.ts"
 import { prometheus } from "./metrics.ts"
 import { Overview } from "./overview.ts"
 
@@ -9,27 +9,37 @@ import { Overview } from "./overview.ts"
 const mostListeners = 16
 
 /** How long a report is good for, in milliseconds: all who follow get the same. */
-const fresh = 500
+const fresh = 250
+
+/** Less than a step of the history, in milliseconds. */
+const slack = 1_000
 
 /** A response that is not to be kept by anybody. */
 export const json = (body: unknown, status = 200) =>
   HttpServerResponse.text(JSON.stringify(body), { status, contentType: "application/json" })
 
-/** What may be read by whoever may read: nothing here changes anything, or shows a secret. */
-export const reading = Effect.fnUntraced(function* (router: HttpRouter.HttpRouter) {
+/** The last report: one for all who read, whichever way, so that it is made and written once. */
+export const reports = Effect.gen(function* () {
   const overview = yield* Overview
-  const metrics = Effect.provide(prometheus, yield* Effect.context<Effect.Services<typeof prometheus>>())
-  let listeners = 0
-  let last: { readonly at: number; readonly text: string; readonly report: Report } | undefined
-
-  const report = Effect.gen(function* () {
+  let last: { readonly at: number; readonly text: string; readonly event: Uint8Array } | undefined
+  return Effect.gen(function* () {
     yield* overview.attend
     const at = yield* Clock.currentTimeMillis
     if (last !== undefined && at - last.at < fresh) return last
-    const report = reportOf(yield* overview.status)
-    last = { at, report, text: JSON.stringify(report) }
+    const text = JSON.stringify(reportOf(yield* overview.status))
+    last = { at, text, event: Buffer.from(`data: ${text}\n\n`) }
     return last
   })
+})
+
+/** What may be read by whoever may read: nothing here changes anything, or shows a secret. */
+export const reading = Effect.fnUntraced(function* (
+  router: HttpRouter.HttpRouter,
+  report: Effect.Success<typeof reports>
+) {
+  const overview = yield* Overview
+  const metrics = Effect.provide(prometheus, yield* Effect.context<Effect.Services<typeof prometheus>>())
+  let listeners = 0
 
   yield* router.add(
     "GET",
@@ -39,7 +49,13 @@ export const reading = Effect.fnUntraced(function* (router: HttpRouter.HttpRoute
   yield* router.add(
     "GET",
     "/history",
-    Effect.map(overview.history, (points) => json(points))
+    Effect.gen(function* () {
+      const { url } = yield* HttpServerRequest.HttpServerRequest
+      const after = Number(new URL(url, "http://b24rmq").searchParams.get("after") ?? -Infinity)
+      const points = yield* overview.history
+      // The wall clock is read anew each time: the same point may come out a little later.
+      return json(points.filter(({ at }) => at - slack > after))
+    })
   )
   yield* router.add(
     "GET",
@@ -65,8 +81,7 @@ export const reading = Effect.fnUntraced(function* (router: HttpRouter.HttpRoute
       listeners++
       const events = Stream.fromEffect(report).pipe(
         Stream.repeat(Schedule.spaced("1 second")),
-        Stream.map(({ text }) => `data: ${text}\n\n`),
-        Stream.encodeText,
+        Stream.map(({ event }) => event),
         Stream.ensuring(Effect.sync(() => void listeners--))
       )
       return HttpServerResponse.stream(events, { contentType: "text/event-stream" })

@@ -371,6 +371,27 @@ effect("what another bridge has taken up does not leave, stamped or not, and tho
   )
 })
 
+effect("the portal's limit counts from the call, not from when it began to be written down", () => {
+  const begun = Deferred.makeUnsafe<void>()
+  const intend = () => Effect.andThen(Deferred.succeed(begun, undefined), Effect.sleep("3 seconds"))
+  const slow = Layer.effect(
+    Journal,
+    Effect.map(Journal, (journal) => ({ ...journal, intend }))
+  ).pipe(Layer.provide(Journal.layerMemory))
+  return onStage(
+    (stage) =>
+      Effect.gen(function* () {
+        const asked = yield* Effect.forkChild(stage.dispatch.ask(write()))
+        yield* Deferred.await(begun)
+        yield* TestClock.adjust("3 seconds")
+        yield* (yield* stage.next).end(timedOut)
+        expect(yield* Fiber.join(asked)).toMatchObject({ _tag: "Sent", sentAt: 3_000 })
+      }),
+    "off",
+    slow
+  )
+})
+
 effect("who waits or is called is known, and who could leave though nobody decides", () =>
   onStage((stage) =>
     Effect.gen(function* () {
@@ -770,6 +791,59 @@ effect("queues are served in turn, and the places that one leaves in a batch are
         yield* call.end(doneBatch(call))
       }
     })
+  )
+)
+
+effect("what has to go alone does not wait for the company that others before it wait for", () =>
+  onStage(
+    (stage) =>
+      Effect.gen(function* () {
+        MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 4, pack: "reads" }))
+        yield* Effect.forEach([asker(), write(), write()], (one) => Effect.forkChild(stage.dispatch.ask(one)))
+        expect([(yield* stage.next).method, (yield* stage.next).method]).toEqual(["crm.deal.add", "crm.deal.add"])
+        yield* TestClock.adjust("39 millis")
+        expect(stage.calls()).toBe(2)
+        // There is room for 46 of 50, and it waits for the rest of the half second in which the next call may go.
+        yield* TestClock.adjust("1 millis")
+        expect((yield* stage.next).method).toBe("crm.deal.list")
+      }),
+    { rate: 2, depth: 50 }
+  )
+)
+
+effect("a batch is filled past those that have to go alone", () =>
+  onStage(
+    (stage) =>
+      Effect.gen(function* () {
+        MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 1, pack: "reads" }))
+        yield* SubscriptionRef.set(stage.outlet, "not yet")
+        const asked = times(60).map((n) => (n % 6 === 5 ? write() : asker()))
+        yield* Effect.forEach(asked, (one) => Effect.forkChild(stage.dispatch.ask(one)))
+        yield* TestClock.adjust("1 seconds")
+        yield* SubscriptionRef.set(stage.outlet, undefined)
+        expect((yield* stage.next).commands.length).toBe(50)
+      }),
+    { rate: 2, depth: 50 }
+  )
+)
+
+effect("who has waited long enough for company takes along those of another queue who have not", () =>
+  onStage(
+    (stage) =>
+      Effect.gen(function* () {
+        MutableRef.update(stage.live, (live): Live => ({ ...live, concurrency: 4, pack: "reads" }))
+        stage.dispatch.lines.join("a", "earlier")
+        // The queue that is looked at first has nobody at first who may go.
+        yield* Effect.forkChild(inLine(stage, "a", { queue: "one" }))
+        yield* Effect.forkChild(stage.dispatch.ask(asker({ queue: "two" })))
+        yield* TestClock.adjust("150 millis")
+        yield* Effect.forkChild(stage.dispatch.ask(asker({ queue: "one" })))
+        yield* TestClock.adjust("49 millis")
+        expect(stage.calls()).toBe(0)
+        yield* TestClock.adjust("1 millis")
+        expect((yield* stage.next).commands.length).toBe(2)
+      }),
+    { rate: 1, depth: 5 }
   )
 )
 

@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test"
-import { Lines } from "../../src/bridge/lines.ts"
+import fc from "fast-check"
+import { Lines, type Place } from "../../src/bridge/lines.ts"
 
 const linesOf = () => {
   let changes = 0
@@ -67,3 +68,54 @@ test("a twin is moved before the one that waits for its answer", () => {
   lines.leave(waits)
   expect(lines.isFirst(middle)).toBe(true)
 })
+
+const step = fc.oneof(
+  { weight: 3, arbitrary: fc.record({ what: fc.constant("join" as const) }) },
+  { weight: 3, arbitrary: fc.record({ what: fc.constant("find" as const), ticket: fc.integer({ min: 1, max: 20 }) }) },
+  {
+    weight: 6,
+    arbitrary: fc.record({ what: fc.constantFrom("rest" as const, "wake" as const, "leave" as const), which: fc.nat() })
+  },
+  { weight: 1, arbitrary: fc.record({ what: fc.constant("advance" as const), which: fc.nat(), before: fc.nat() }) }
+)
+
+test("whatever happens in a line, it stands as it would if it were written down on a list", () =>
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
+      const { lines } = linesOf()
+      const list: Array<Place> = []
+      const at = (which: number) => list[which % list.length]
+      for (const [n, one] of steps.entries()) {
+        if (one.what === "join") list.push(lines.join("a", String(n)))
+        else if (one.what === "find") {
+          const place = lines.find("a", one.ticket)
+          const known = list.some((other) => other.ticket === one.ticket)
+          expect(list.includes(place)).toBe(known)
+          const earlier = list.findLastIndex(({ ticket = Infinity }) => ticket < one.ticket)
+          if (!known) list.splice(earlier + 1, 0, place)
+        } else {
+          const place = at(one.which)
+          if (place === undefined) continue
+          if (one.what !== "advance") lines[one.what](place)
+          if (one.what === "leave") list.splice(list.indexOf(place), 1)
+          if (one.what === "advance") {
+            const before = at(one.before) ?? place
+            lines.advance(place, before)
+            if (list.indexOf(place) > list.indexOf(before)) {
+              list.splice(list.indexOf(place), 1)
+              list.splice(list.indexOf(before), 0, place)
+            }
+          }
+        }
+        const awake = list.findIndex(({ resting }) => !resting)
+        const resting = list.findIndex(({ resting }) => resting)
+        expect(list.map((place) => lines.isFirst(place))).toEqual(list.map((_, index) => index === 0))
+        expect(list.map((place) => lines.mustRest(place))).toEqual(list.map((_, index) => index > 0 && index === awake))
+        expect(list.map((place) => lines.isBehindResting(place))).toEqual(
+          list.map((_, index) => resting >= 0 && resting < index)
+        )
+        expect(lines.resting).toEqual(list.filter((place) => place.resting))
+      }
+    }),
+    { numRuns: 300 }
+  ))

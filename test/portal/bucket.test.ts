@@ -1,6 +1,16 @@
 import { expect, test } from "bun:test"
 import fc from "fast-check"
-import { type Bucket, bucketFor, fill, letIn, overflow, roomAt, roomIn } from "../../src/portal/bucket.ts"
+import {
+  type Bucket,
+  bucketFor,
+  bucketInstead,
+  fill,
+  letIn,
+  levelNow,
+  overflow,
+  roomAt,
+  roomIn
+} from "../../src/portal/bucket.ts"
 
 /** The portal's own counting, with the fall in steps at some phase of the second, or smooth. */
 class Leaky {
@@ -158,4 +168,20 @@ test("an unknown portal with more room is used better and better", () => {
   const { now, refused } = drain(new Leaky(5, 250, true, 300), bucketFor("auto", "crm.acme.ru", 0), 1_000)
   expect(now / 150_000).toBeLessThan(1.4)
   expect(refused).toBeLessThan(20)
+})
+
+test("under another rate what has gone before is in the bucket still", () => {
+  let bucket = bucketFor({ rate: 2, depth: 50 }, "box.example", 0)
+  for (let n = 0; n < 40; n++) bucket = fill(bucket, 0)
+  const larger = bucketInstead(bucket, { rate: 5, depth: 250 }, "box.example", 1_000)
+  expect([larger.rate, larger.depth, larger.level]).toEqual([5, 250, 38])
+  // A smaller one is full, and lets the next go when it has leaked.
+  const smaller = bucketInstead(bucket, { rate: 1, depth: 10 }, "box.example", 1_000)
+  expect(roomIn(smaller, 1_000)).toBe(-1)
+  expect(roomIn(smaller, 3_000)).toBe(1)
+  expect(roomIn(bucketInstead(bucket, "off", "box.example", 1_000), 1_000)).toBe(Infinity)
+  // Where no limit was known, what went is remembered as the cloud would have counted it.
+  let free = bucketFor("auto", "box.example", 0)
+  for (let n = 0; n < 30; n++) free = fill(free, 0)
+  expect(levelNow(bucketInstead(free, { rate: 2, depth: 50 }, "box.example", 5_000), 5_000)).toBe(20)
 })

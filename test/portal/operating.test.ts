@@ -3,12 +3,14 @@ import {
   allowance,
   costOf,
   exceeded,
+  flowOf,
   longestOf,
   nothingUsed,
   pays,
   ran,
   shareOf,
-  spent
+  spent,
+  usesOf
 } from "../../src/portal/operating.ts"
 
 const method = "1#ab crm.deal.list"
@@ -112,4 +114,24 @@ test("a batch is short beside a bucket, or three times its share where that is m
   expect(longestOf(used(600), 2)).toBe(20)
   expect(longestOf(used(30), 0.5)).toBeCloseTo(4.8)
   expect(longestOf(used(600), Infinity)).toBe(Infinity)
+})
+
+test("what comes free of a method's time is told on average over the span, and nothing of one that is not charged", () => {
+  expect(flowOf(nothingUsed, 0, method)).toBeUndefined()
+  expect(flowOf(spent(nothingUsed, 0, method, answer(0, 600)), 0, method)).toBeUndefined()
+  const used = spent(nothingUsed, 0, method, answer(380, 600))
+  // 480 s in ten minutes is what is believed to be allowed.
+  expect(flowOf(used, 0, method)).toEqual({ seconds: 100, perSecond: 0.8, until: undefined })
+  const closed = exceeded(spent(nothingUsed, 0, method, answer(480, 600)), 0, method)
+  expect(flowOf(closed, 0, method)).toMatchObject({ seconds: 0, until: 601_000 })
+})
+
+test("the methods whose time is counted are told with what they have used and until when they are closed", () => {
+  const other = "1#ab user.get"
+  let operating = spent(nothingUsed, 0, method, answer(480, 30))
+  operating = spent(operating, 0, other, answer(0, 30))
+  operating = exceeded(operating, 0, method)
+  expect(usesOf(operating, 1_000)).toEqual([
+    { method, sum: 480, allowed: 480 * 0.98, cost: 2, resetAt: 30_000, until: 31_000 }
+  ])
 })

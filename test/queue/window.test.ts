@@ -4,18 +4,22 @@ import { Window } from "../../src/queue/window.ts"
 
 const MiB = 1024 * 1024
 
-/** Takes as many deliveries as the window lets in and acknowledges them all. */
-const fill = (window: Window, bytes: number, tag = { next: 1 }) => {
+/** Takes as many deliveries as the window lets in and acknowledges them all; `more` are waiting behind them. */
+const fill = (window: Window, bytes: number, tag = { next: 1 }, more = false) => {
   const tags = Array.from({ length: window.size }, () => tag.next++)
   for (const one of tags) window.open(one, bytes)
-  for (const one of tags) window.close(one)
+  for (const one of tags) {
+    window.close(one)
+    if (more) window.open(tag.next++, bytes)
+  }
 }
 
 test("a window starts small and grows fourfold with each fill that was acknowledged, up to the most", () => {
   const window = new Window(16, 1_000)
   const sizes = [window.size]
+  const tag = { next: 1 }
   for (let round = 0; round < 5; round++) {
-    fill(window, 500)
+    fill(window, 500, tag, true)
     if (!window.isDue) continue
     window.adjust()
     sizes.push(window.size)
@@ -23,13 +27,15 @@ test("a window starts small and grows fourfold with each fill that was acknowled
   expect(sizes).toEqual([16, 64, 256, 1_000])
 })
 
-test("it does not grow by what is only delivered", () => {
+test("it does not grow by what is only delivered, nor before it is full", () => {
   const window = new Window(16, 1_000)
   for (let tag = 1; tag <= 16; tag++) window.open(tag, 500)
   expect(window.isDue).toBe(false)
-  for (let tag = 1; tag < 16; tag++) window.close(tag)
+  for (let tag = 1; tag <= 16; tag++) window.close(tag)
   expect(window.isDue).toBe(false)
-  window.close(16)
+  for (let tag = 17; tag < 32; tag++) window.open(tag, 500)
+  expect(window.isDue).toBe(false)
+  window.open(32, 500)
   expect(window.isDue).toBe(true)
 })
 

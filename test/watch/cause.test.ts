@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test"
 import { Schema } from "effect"
-import { causeCodes, causeOf, causesOf, lengthOf } from "../../src/watch/cause.ts"
+import { causeCodes, causeOf, causesOf } from "../../src/watch/cause.ts"
+import { lengthOf } from "../../src/watch/length.ts"
 import { Status } from "../../src/watch/status.ts"
 import { idle } from "./sample.ts"
 
