@@ -237,12 +237,6 @@ export class Turn {
     return members
   }
 
-  /** Seconds that it is taken to last in a batch. */
-  private durationOf({ isRead, method }: Waiting): number {
-    const { limits } = this.scene
-    return isRead ? Limits.costOf(limits, method) : Limits.learnedCost(limits, method) || slowWrite
-  }
-
   /** Whether it had better wait for others than leave: `together` could share a call now. */
   private waitsForCompany(one: Waiting, patience: number, together: number): boolean {
     if (patience === 0 || !this.mayBePacked(one)) return false
@@ -252,6 +246,12 @@ export class Turn {
     }
     // While the rate is scarce, better wait for a batch than go alone.
     return together > 1 && this.mayBatchSoon(one)
+  }
+
+  /** Seconds that it is taken to last in a batch. */
+  private durationOf({ isRead, method }: Waiting): number {
+    const { limits } = this.scene
+    return isRead ? Limits.costOf(limits, method) : Limits.learnedCost(limits, method) || slowWrite
   }
 
   /** No batch may leave with it now, for lack of operating time, and yet before long. */

@@ -50,7 +50,8 @@ live(
       expect(said.filter((line) => line.includes("failed"))).toEqual([])
       for (const { throughputs, idle, loaded } of found.rows) {
         expect(throughputs[0]?.perSecond).toBeGreaterThan(10)
-        expect(throughputs[0]?.cpu).toBeGreaterThan(0)
+        // Counted in hundredths of a second: so few may take less than one.
+        expect(throughputs[0]?.cpu).toBeGreaterThanOrEqual(0)
         expect(throughputs[0]?.peak).toBeGreaterThan(3e7)
         for (const { p50, p99 } of [...idle, ...loaded]) {
           expect(p50).toBeGreaterThan(0)

@@ -31,8 +31,14 @@ export const brokerOnClock = () => {
   /** A producer publishes a request. */
   const publish = (messageId: string, headers: Readonly<Record<string, unknown>>, parameters: object) => {
     const body = Buffer.from(JSON.stringify(parameters))
-    const properties = {} as MessageProperties
-    waiting.push({ body, headers, messageId, correlationId: undefined, timestamp: undefined, properties })
+    waiting.push({
+      body,
+      headers,
+      messageId,
+      correlationId: undefined,
+      timestamp: undefined,
+      properties: {} as MessageProperties
+    })
     arrived()
   }
 

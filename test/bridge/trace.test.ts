@@ -59,7 +59,9 @@ const traces = (asked: fc.Arbitrary<ReadonlyArray<Asked>>, rate = rates): fc.Arb
     })
     .map(({ bucket, ...told }) => {
       const { rate, depth } = told.rate
-      return Object.assign(told, { takes, limits: { rate: { burst: depth, fall: rate, ...bucket } } })
+      // Of writes that may be packed few leave together until it is known how long they take: no such one is asked for.
+      const asked = told.asked.map((one) => (told.pack === "all" ? Object.assign(one, { isRead: true }) : one))
+      return Object.assign(told, { asked, takes, limits: { rate: { burst: depth, fall: rate, ...bucket } } })
     })
 
 const lastOf = (moments: Iterable<number>) => Math.max(...moments) / 1_000

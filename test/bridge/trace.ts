@@ -70,9 +70,9 @@ export const follow = (trace: Trace, watcher: Watcher) =>
         place,
         mayRest: () => false,
         crowds: () => false,
+        isLost: () => false,
         deadline: undefined,
-        most: 50,
-        isLost: () => false
+        most: 50
       })
       watcher.answered(now(), which)
       answered.set(which, now())

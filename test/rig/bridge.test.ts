@@ -33,6 +33,7 @@ live("the bridge has a clean environment and a folder of its own, and its lines 
       B24RMQ_LOG: "json",
       HOME: bridge.cwd,
       PATH: process.env["PATH"],
+      RUNTIME_DIRECTORY: bridge.cwd,
       STATE_DIRECTORY: bridge.cwd
     })
     yield* bridge.waitForLine(/^not json$/)

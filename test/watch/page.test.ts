@@ -24,6 +24,9 @@ const shots = process.env["B24RMQ_PAGE_SHOTS"]
 const token = "canary0token"
 const password = "canary0page"
 
+/** Several, or the operating time of one would be used up half-way. */
+const entities = ["deal", "lead", "contact", "company"]
+
 /** Those who look: both languages, dark and light, desk and phone. */
 const looks: Readonly<
   Record<string, { readonly language: Language; readonly isDark: boolean; readonly width: number }>
@@ -193,7 +196,7 @@ live(
   () =>
     Effect.gen(function* () {
       const { url } = yield* vhost
-      const portal = yield* openPortal({ limits: "cloud", latency: 200 })
+      const portal = yield* openPortal({ limits: "cloud", latency: 100 })
       yield* declareQueues(url, { in: "bitrix24in", out: "bitrix24out" })
       const port = yield* freePort
       const bridge = yield* startBridge({
@@ -242,14 +245,14 @@ live(
       expect(blank).toHaveLength(2)
 
       const sent = [
+        queueRequest({ method: "crm.deal.get", token, params: { id: 0 } }),
+        queueRequest({ method: "crm.deals.list", token }),
+        queueRequest({ method: "crm.deal.list", token, params: `{"token":"${token}"` }),
         ...requests(count, (n) =>
           n % 16 === 0
             ? { method: "crm.deal.add", token, params: { fields: { TITLE: `deal ${n}` } } }
-            : { method: "crm.deal.list", token }
-        ),
-        queueRequest({ method: "crm.deal.get", token, params: { id: 0 } }),
-        queueRequest({ method: "crm.deals.list", token }),
-        queueRequest({ method: "crm.deal.list", token, params: `{"token":"${token}"` })
+            : { method: `crm.${entities[n % entities.length]}.list`, token }
+        )
       ]
       yield* publishAll(url, "bitrix24in", sent)
 

@@ -39,8 +39,8 @@ export const top = (report: Report, speech: Speech): ReadonlyArray<Element> => {
   ]
 }
 
-const figure = (title: string, value: string, note: string, kind?: string) =>
-  h("div", { class: kind }, h("dt", {}, title), h("dd", {}, value), h("dd", { class: "note" }, note))
+const figure = (title: string, value: string, note: string) =>
+  h("div", {}, h("dt", {}, title), h("dd", {}, value), h("dd", { class: "note" }, note))
 
 const figures = ({ answers, backlog, inFlight, pace, parked, waiting }: Report, speech: Speech) => {
   const { latency, length, whole, words } = speech
@@ -52,7 +52,12 @@ const figures = ({ answers, backlog, inFlight, pace, parked, waiting }: Report, 
   }
   return [
     figure(words.left, whole(backlog.left), estimate()),
-    figure(words.minute, whole(pace.minute.answers), words.hour(whole(pace.hour.answers))),
+    // The hour is summed up less often.
+    figure(
+      words.minute,
+      whole(pace.minute.answers),
+      words.hour(whole(Math.max(pace.minute.answers, pace.hour.answers)))
+    ),
     figure(
       words.takes,
       half === null ? "–" : latency(half),
@@ -64,14 +69,27 @@ const figures = ({ answers, backlog, inFlight, pace, parked, waiting }: Report, 
   ]
 }
 
-export const rest = (report: Report, speech: Speech): ReadonlyArray<Element> => [
-  h("section", { class: "card" }, h("h2", {}, speech.words.why), waits(report, speech)),
-  h("section", { class: "card" }, h("h2", {}, speech.words.budgets), ...budgets(report, speech)),
-  h("section", { class: "card" }, h("h2", {}, speech.words.refusals), refusals(report, speech)),
-  h("section", { class: "card" }, h("h2", {}, speech.words.link), ...connections(report, speech)),
-  h("section", { class: "card wide" }, h("h2", {}, speech.words.errors), errors(report, speech)),
-  footer(report, speech)
-]
+export const rest = (report: Report, speech: Speech): ReadonlyArray<Element> => {
+  const { words } = speech
+  const card = (title: string, ...children: ReadonlyArray<Element>) =>
+    h("section", { class: "card" }, h("h2", {}, title), ...children)
+  return [
+    h(
+      "div",
+      { class: "column" },
+      card(words.why, waits(report, speech)),
+      card(words.refusals, refusals(report, speech))
+    ),
+    h(
+      "div",
+      { class: "column" },
+      card(words.budgets, ...budgets(report, speech)),
+      card(words.link, ...connections(report, speech))
+    ),
+    card(words.errors, errors(report, speech)),
+    footer(report, speech)
+  ]
+}
 
 const nothing = (text: string) => h("p", { class: "nothing" }, text)
 

@@ -211,7 +211,8 @@ export const speechOf = (language: Language) => {
   return {
     language,
     words: language === "ru" ? russian : english,
-    whole: (value: number) => whole(value, language),
+    /** Not to be broken where its thousands part. */
+    whole: (value: number) => whole(value, language).replaceAll(" ", "\u00a0"),
     decimal: (value: number) => decimal.format(value),
     length: (seconds: number) => lengthOf(seconds, language),
     /** A length of time that may be shorter than a second. */
