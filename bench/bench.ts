@@ -48,6 +48,7 @@ const { chosen, parts, rounds, messages } = read(args)
 const scale: Scale = {
   rounds,
   messages,
+  warm: 5_000,
   singles: 300,
   seconds: 3,
   drain: 10_000,

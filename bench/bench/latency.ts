@@ -14,8 +14,8 @@ const pause = (ms: number) => new Promise<void>((done) => setTimeout(done, ms))
 
 const latencyOf = (times: ReadonlyArray<number>): Latency => ({ p50: median(times), p99: quantile(times, 0.99) })
 
-/** Warms up everybody who compiles what he runs. */
-const warmUp = 200
+/** The first of the direct calls are not counted. */
+const unsettled = 50
 
 /** Between two requests of an idle program, in milliseconds. */
 const between = 5
@@ -26,7 +26,7 @@ export const directly = (count: number) =>
     const rest = yield* idlePortal()
     const times = yield* Effect.promise(async () => {
       const times: Array<number> = []
-      for (let index = 0; index < warmUp + count; index++) {
+      for (let index = 0; index < unsettled + count; index++) {
         const began = performance.now()
         const headers = { "Content-Type": "application/json" }
         const body = `{"filter":{"ID":${index}}}`
@@ -37,21 +37,20 @@ export const directly = (count: number) =>
       }
       return times
     })
-    return latencyOf(times.slice(warmUp))
+    return latencyOf(times.slice(unsettled))
   }).pipe(Effect.scoped)
 
 /** One request after the other, with nothing else to do. */
-export const idle = (contestant: Contestant, count: number) =>
+export const idle = (contestant: Contestant, count: number, warm: number) =>
   Effect.gen(function* () {
-    const { channel, start } = yield* stand()
+    const { channel, start, warmUp } = yield* stand()
     yield* start(contestant, yield* idlePortal())
+    yield* warmUp(contestant, warm)
     const times = yield* Effect.promise(async () => {
       const times: Array<number> = []
       let arrived = () => {}
       await channel.consume(queueOut, () => arrived(), { noAck: true })
-      // One that starts processes for each request has nothing to warm up.
-      const warming = contestant.without === "ids" ? 5 : warmUp
-      for (const { content, options } of asked(contestant, warming + count)) {
+      for (const { content, options } of asked(contestant, count)) {
         const came = new Promise<void>((done) => (arrived = done))
         const began = performance.now()
         channel.sendToQueue(queueIn, content, options)
@@ -59,24 +58,21 @@ export const idle = (contestant: Contestant, count: number) =>
         times.push(performance.now() - began)
         await pause(between)
       }
-      return times.slice(warming)
+      return times
     })
     return latencyOf(times)
   }).pipe(Effect.scoped)
 
 /** Requests come at a rate that it can well keep up with. */
-export const underLoad = (contestant: Contestant, rate: number, seconds: number) =>
+export const underLoad = (contestant: Contestant, rate: number, seconds: number, warm: number) =>
   Effect.gen(function* () {
-    const { broker, start, publish } = yield* stand()
+    const { broker, start, publish, warmUp } = yield* stand()
     yield* start(contestant, yield* idlePortal())
+    yield* warmUp(contestant, warm)
     const answers = yield* collector(broker.url, queueOut, { prefetch: 1_000 })
-    const warming = Math.ceil(rate)
-    const messages = asked(contestant, warming + Math.ceil(rate * seconds))
+    const messages = asked(contestant, Math.ceil(rate * seconds))
     const sent = new Map<string, number>()
     yield* publish(messages, { rate, sent: ({ id = "" }) => sent.set(id, performance.now()) })
     const got = yield* answers.has(messages.length, "2 minutes")
-    const times = messages
-      .slice(warming)
-      .map(({ id = "" }) => (got.get(id)?.[0]?.at ?? Number.NaN) - (sent.get(id) ?? Number.NaN))
-    return latencyOf(times)
+    return latencyOf(messages.map(({ id = "" }) => (got.get(id)?.[0]?.at ?? Number.NaN) - (sent.get(id) ?? Number.NaN)))
   }).pipe(Effect.scoped)

@@ -1,4 +1,3 @@
-import { median } from "../limits/witness.ts"
 import type { Drain } from "./drain.ts"
 import type { Latency } from "./latency.ts"
 import { type Bar, barsOf } from "./plot.ts"
@@ -15,6 +14,13 @@ export interface Setting {
   readonly load: string
   /** What costs and why it stays, as Markdown. */
   readonly costs: string
+}
+
+/** Of an even number the mean of the two in the middle. */
+const median = (values: ReadonlyArray<number>): number => {
+  const sorted = [...values].sort((a, b) => a - b)
+  const at = (index: number) => sorted[index] ?? Number.NaN
+  return (at(Math.floor((sorted.length - 1) / 2)) + at(Math.ceil((sorted.length - 1) / 2))) / 2
 }
 
 const spread = (values: ReadonlyArray<number>, digits: number) =>
@@ -154,7 +160,7 @@ const latencyTable = ({ rows, direct }: Bench) =>
           added(loaded, direct, "p50"),
           added(loaded, direct, "p99")
         ].map((values) => spread(values, 2))
-        const rate = loaded.length === 0 ? "–" : `${median(loaded.map(({ rate }) => rate))}/s`
+        const rate = loaded.length === 0 ? "–" : `${median(loaded.map(({ rate }) => rate)).toFixed(0)}/s`
         return [contestant.title, columns, rate].flat()
       })
   )
@@ -187,7 +193,7 @@ export const plotsOf = ({ rows }: Bench): Readonly<Record<string, string>> => {
   const drains = (part: "cloud" | "latency") => bars((row) => (row[part] === undefined ? [] : [row[part].seconds]))
   const plots: Readonly<Record<string, readonly [string, ReadonlyArray<Bar>, { readonly log: boolean }]>> = {
     "throughput.svg": [
-      "Requests per second (portal that takes no time)",
+      "Requests per second, portal that takes no time (log)",
       bars(({ throughputs }) => throughputs.map(({ perSecond }) => perSecond)),
       { log: true }
     ],
@@ -257,7 +263,7 @@ ${latencyTable(bench)}
 What is added to the median of a direct call (${spread(
     bench.direct.map(({ p50 }) => p50),
     2
-  )} ms). Idle: one request after the other, ${scale.singles} in a round. Half load: requests come at half the pace of the table above, by the clock. The floor shows what two queues alone take.
+  )} ms). Each program has worked off a backlog before, so that it is compiled. Idle: one request after the other, ${scale.singles} in a round. Half load: requests come at half the pace of the table above, by the clock. The floor shows what two queues alone take.
 
 ## A backlog under limits
 

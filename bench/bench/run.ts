@@ -12,6 +12,8 @@ export interface Scale {
   readonly rounds: number
   /** Requests of a backlog. */
   readonly messages: number
+  /** Requests that warm a program up before its latency is measured. */
+  readonly warm: number
   /** Requests one after the other. */
   readonly singles: number
   /** Seconds of load at half of what a contestant can do. */
@@ -92,11 +94,14 @@ export const bench = (
         throughputs.push(found)
         if (!reads(row)) continue
         const singles = contestant.without === "ids" ? Math.min(20, scale.singles) : scale.singles
-        const alone = yield* told(`${name}, idle`, idle(contestant, singles))
+        const alone = yield* told(`${name}, idle`, idle(contestant, singles, scale.warm))
         if (alone !== undefined) row.idle.push(alone)
         if (contestant.without === "ids") continue
         const rate = Math.max(1, Math.round(found.perSecond / 2))
-        const loaded = yield* told(`${name}, half load of ${rate}/s`, underLoad(contestant, rate, scale.seconds))
+        const loaded = yield* told(
+          `${name}, half load of ${rate}/s`,
+          underLoad(contestant, rate, scale.seconds, scale.warm)
+        )
         if (loaded !== undefined) row.loaded.push({ ...loaded, rate })
       }
     }

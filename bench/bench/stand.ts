@@ -32,6 +32,12 @@ export const usageOf = (group: number) => {
   return { cpu: ticks / 100, peak }
 }
 
+/** What the packaged unit puts into the bridge's environment. */
+const unit = readFileSync(new URL("../../packaging/b24rmq.service", import.meta.url), "utf8")
+const ofUnit = Object.fromEntries(
+  Array.from(unit.matchAll(/^Environment=(\w+)=(.*)$/gm), ([, name, value]) => [name, value])
+)
+
 /** A portal that does nothing, in a process of its own. */
 export const idlePortal = Effect.fnUntraced(function* (size = 300) {
   const portal = yield* startBridge({
@@ -67,7 +73,13 @@ export const stand = Effect.fnUntraced(function* () {
       Effect.promise(async () => contestant.program?.()),
       (program) =>
         startBridge({
-          env: { AMPQURL: broker.url, B24REST: rest, ...contestant.env, ...env },
+          env: {
+            AMPQURL: broker.url,
+            B24REST: rest,
+            ...(program === undefined ? ofUnit : {}),
+            ...contestant.env,
+            ...env
+          },
           ...(program === undefined ? {} : { program })
         })
     ).pipe(Effect.tap((program) => Effect.sync(() => (running = program))))
@@ -82,5 +94,13 @@ export const stand = Effect.fnUntraced(function* () {
       ),
       { within, every: "10 millis" }
     )
-  return { broker, channel, depth, start, answered, publish: publishAll.bind(undefined, broker.url, queueIn) }
+  /** Has it work off a backlog first, so that what comes then finds a program that is compiled. */
+  const warmUp = (contestant: Contestant, count: number) =>
+    Effect.gen(function* () {
+      const messages = asked(contestant, Math.ceil(count / (contestant.fewer ?? 1)))
+      yield* publishAll(broker.url, queueIn, messages)
+      yield* answered(messages.length)
+      yield* Effect.promise(() => channel.purgeQueue(queueOut))
+    })
+  return { broker, channel, start, answered, warmUp, publish: publishAll.bind(undefined, broker.url, queueIn) }
 })

@@ -19,7 +19,7 @@ import { type Rejected, readRequest, type Request } from "../message/request.ts"
 import { answers, recorder, taken } from "../metrics.ts"
 import { type Delivery, Intake, type Wanted } from "../queue/intake.ts"
 import { until } from "../queue/kept.ts"
-import { type NotConfirmed, Outlet, type TooLargeForBroker } from "../queue/outlet.ts"
+import { Outlet } from "../queue/outlet.ts"
 import { publishAgain } from "../schedules.ts"
 import { Settings } from "../settings.ts"
 import { openAges } from "./age.ts"
@@ -92,26 +92,23 @@ export const bridge = Effect.gen(function* () {
   /** Publishes until the broker confirms; false if the delivery was lost before, for then its next one is answered. */
   const publish = (delivery: Delivery, answer: Answer, method: string | undefined): Effect.Effect<boolean> => {
     const { incoming, isLost } = delivery
-    const mayTryAgain = (error: NotConfirmed | TooLargeForBroker) => error._tag === "NotConfirmed" && !isLost()
-    const once = outlet.publish({ ...envelope(answer, incoming, method), body: answer.body }, () => !isLost())
-    return once.pipe(
-      // Nearly every answer is confirmed at once: a schedule is set up for the others only.
-      Effect.catchIf(mayTryAgain, (error) =>
-        Effect.retry(failingFirst(error, once), { schedule: publishAgain, while: mayTryAgain })
-      ),
-      Effect.map(() => {
-        record(answers[answer.outcome], 1)
-        return true
-      }),
-      Effect.catchTags({
-        NotConfirmed: () => Effect.succeed(false),
-        TooLargeForBroker: () =>
-          Effect.andThen(
-            tell("answer-too-large", { message_id: incoming.messageId, bytes: answer.body.length }),
-            publish(delivery, { ...answer, body: tooLarge(answer.status ?? 0) }, method)
-          )
-      })
-    )
+    return outlet
+      .publish({ ...envelope(answer, incoming, method), body: answer.body }, () => !isLost())
+      .pipe(
+        Effect.retry({ schedule: publishAgain, while: (error) => error._tag === "NotConfirmed" && !isLost() }),
+        Effect.map(() => {
+          record(answers[answer.outcome], 1)
+          return true
+        }),
+        Effect.catchTags({
+          NotConfirmed: () => Effect.succeed(false),
+          TooLargeForBroker: () =>
+            Effect.andThen(
+              tell("answer-too-large", { message_id: incoming.messageId, bytes: answer.body.length }),
+              publish(delivery, { ...answer, body: tooLarge(answer.status ?? 0) }, method)
+            )
+        })
+      )
   }
 
   const reject = Effect.fnUntraced(function* (delivery: Delivery, rejected: Rejected, since: number) {
@@ -279,16 +276,6 @@ export const bridge = Effect.gen(function* () {
     ...[taking, deciding, minding, fetching, dropping].map((fiber) => Fiber.join<unknown, never>(fiber))
   ])
 })
-
-/** Has failed once already. */
-const failingFirst = <A, E>(error: E, effect: Effect.Effect<A, E>): Effect.Effect<A, E> => {
-  let failed = false
-  return Effect.suspend(() => {
-    if (failed) return effect
-    failed = true
-    return Effect.fail(error)
-  })
-}
 
 const answered = (request: Request, answer: Answer) =>
   tell("request-answered", {

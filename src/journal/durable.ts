@@ -147,8 +147,7 @@ export const durable = Effect.fnUntraced(function* (
     return key
   }
 
-  const entryOf = (request: Request) =>
-    request.messageId === undefined || reads.holds(request) ? undefined : running.get(keyOnce(request))
+  const entryOf = (request: Request) => (request.messageId === undefined ? undefined : running.get(keyOnce(request)))
 
   const become = (next: JournalState) =>
     Effect.suspend(() => {

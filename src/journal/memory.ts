@@ -34,7 +34,7 @@ export const answersUpTo = (most: number) => {
 }
 
 export interface JournalInMemory extends Readonly<Journal["Service"]> {
-  /** It runs, or waits for its confirm, here. */
+  /** It waits for its confirm here. */
   readonly holds: (request: Request) => boolean
 }
 
@@ -125,6 +125,6 @@ export const journalInMemory = Effect.fnUntraced(function* (most: {
     remember: (key, value) => Effect.sync(() => void values.set(key, value)),
     recallKey: (key) => Effect.sync(() => values.get(key)),
     find: () => Effect.succeed([]),
-    holds: ({ id }) => running.has(id) || unconfirmed.get(id) !== undefined
+    holds: (request) => unconfirmed.get(request.id) !== undefined
   }
 })

@@ -13,9 +13,9 @@ export interface Dialect {
   readonly key: string
 }
 
-type Run = (
+export type Run = (
   statement: string,
-  values?: ReadonlyArray<unknown>
+  values?: ReadonlyArray<string | number>
 ) => Effect.Effect<ReadonlyArray<Record<string, unknown>>, StoreFailed>
 
 /**

@@ -1,9 +1,10 @@
+import { Database, type Statement } from "bun:sqlite"
 import { Clock, Effect, Exit, Scope } from "effect"
 import { chmodSync, closeSync, existsSync, mkdirSync, openSync, readdirSync, renameSync, statSync } from "node:fs"
 import { basename, dirname } from "node:path"
 import { tell } from "../events.ts"
 import { standBy } from "../schedules.ts"
-import { type Dialect, migrate, noteLoss, storeOn, transaction } from "./sql.ts"
+import { type Dialect, migrate, noteLoss, type Run, storeOn, transaction } from "./sql.ts"
 import { type Open, type Opening, StoreFailed } from "./store.ts"
 
 const dialect: Dialect = {
@@ -55,24 +56,41 @@ export const openSqlite = (file: string): Open => {
   let damaged = false
 
   const connect = Effect.fnUntraced(function* (path: string) {
-    const sql = yield* Effect.acquireRelease(
+    const database = yield* Effect.acquireRelease(
       Effect.try({
         try: () => {
           createPrivate(path)
-          return new Bun.SQL({ adapter: "sqlite", filename: path, create: false, readwrite: true })
+          return new Database(path, { create: false, readwrite: true })
         },
         catch: (cause) => failure(path, cause)
       }),
-      (sql) => Effect.ignore(Effect.tryPromise(() => sql.close()))
+      (database) =>
+        Effect.ignore(
+          Effect.try(() => {
+            // One that is left would keep the file open, and its lock.
+            for (const statement of prepared.values()) statement.finalize()
+            database.close(true)
+          })
+        )
     )
-    return (statement: string, values: ReadonlyArray<unknown> = []) =>
-      Effect.tryPromise({
-        try: () => sql.unsafe<ReadonlyArray<Record<string, unknown>>>(statement, [...values]),
+    /** By their text: there are two dozen of them, and some are run with every commit. */
+    const prepared = new Map<string, Statement<Record<string, unknown>, Array<string | number>>>()
+    const statementOf = (text: string) => {
+      const known = prepared.get(text)
+      if (known !== undefined) return known
+      const statement = database.prepare<Record<string, unknown>, Array<string | number>>(text)
+      prepared.set(text, statement)
+      return statement
+    }
+    const run: Run = (text, values = []) =>
+      Effect.try({
+        try: () => statementOf(text).all(...values),
         catch: (cause) => {
           if (damage.has(codeOf(cause))) damaged = true
           return failure(path, cause)
         }
       })
+    return run
   })
 
   const lock = Effect.fnUntraced(function* ({ waiting }: Opening) {

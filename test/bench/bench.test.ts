@@ -31,7 +31,9 @@ live(
     Effect.gen(function* () {
       const scale: Scale = {
         rounds: 1,
-        messages: 400,
+        // CPU time is counted in hundredths of a second.
+        messages: 2_000,
+        warm: 100,
         singles: 20,
         seconds: 0.2,
         drain: 150,
