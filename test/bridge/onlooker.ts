@@ -17,6 +17,8 @@ export class Onlooker implements Watcher {
   private readonly waiting = new Set<number>()
   private readonly since = new Map<number, number>()
   private readonly lines = new Map<string, Array<number>>()
+  /** Methods of users that were answered: by then it is known how long they take. */
+  private readonly known = new Set<string>()
   private level = 0
   private at = 0
   private inFlight = 0
@@ -56,6 +58,7 @@ export class Onlooker implements Watcher {
   answered(at: number, which: number) {
     this.passes(at)
     this.waiting.delete(which)
+    this.known.add(this.methodOf(which))
     const line = this.lineOf(which)
     if (line !== undefined) this.lines.set(line, this.lines.get(line)?.filter((other) => other !== which) ?? [])
   }
@@ -63,6 +66,16 @@ export class Onlooker implements Watcher {
   private lineOf(which: number) {
     const { line, user } = this.of(which)
     return line === undefined ? undefined : `${user} ${line}`
+  }
+
+  private methodOf(which: number) {
+    const { method, user } = this.of(which)
+    return `${user} ${method}`
+  }
+
+  /** A write of which it is not known how long it takes: few of them travel together. */
+  private isDaring(which: number) {
+    return !this.of(which).isRead && !this.known.has(this.methodOf(which))
   }
 
   private of(which: number): Asked {
@@ -138,12 +151,13 @@ export class Onlooker implements Watcher {
   private scatters(at: number, members: ReadonlyArray<number>) {
     const [first] = members
     if (first === undefined || this.told === undefined) return
-    if (!this.mayBePacked(first) || members.length === mostCommands) return
+    if (!this.mayBePacked(first) || members.length === mostCommands || members.some((one) => this.isDaring(one))) return
     const { user } = this.of(first)
     const lines = new Set(members.map((which) => this.lineOf(which)))
     for (const which of this.waiting) {
       const line = this.lineOf(which)
       if (this.of(which).user !== user || !this.mayBePacked(which) || !this.isFirst(which)) continue
+      if (this.isDaring(which)) continue
       if (line === undefined || !lines.has(line))
         this.scattered.push(`${members.join()} leave at ${at}, and ${which} does not`)
     }

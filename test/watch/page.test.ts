@@ -18,7 +18,7 @@ import { vhost } from "../rig/rabbit.ts"
 import { until } from "../rig/until.ts"
 
 // The full form: B24RMQ_PAGE_REQUESTS=5000 B24RMQ_PAGE_SHOTS=folder bun test/run.ts ./test/watch/page.test.ts
-const count = Number(process.env["B24RMQ_PAGE_REQUESTS"] ?? 1_000)
+const count = Number(process.env["B24RMQ_PAGE_REQUESTS"] ?? 1_600)
 const shots = process.env["B24RMQ_PAGE_SHOTS"]
 
 const token = "canary0token"

@@ -89,8 +89,12 @@ beside("deliveries that are lost inside, with more queued than prefetch, are bro
 )
 
 /** Loses these frames on the channels that are open now, and none on those that are opened later. */
-const onOpenChannels = (seen: ReadonlyArray<Seen>, isMeant: (frame: Seen) => boolean) => {
-  const opened = () => seen.filter(({ name }) => name === "confirm.select" || name === "basic.consume").length
+const onOpenChannels = (
+  seen: ReadonlyArray<Seen>,
+  opening: "confirm.select" | "basic.consume",
+  isMeant: (frame: Seen) => boolean
+) => {
+  const opened = () => seen.filter(({ name }) => name === opening).length
   const before = opened()
   return (frame: Seen) => frame.from === "broker" && opened() === before && isMeant(frame)
 }
@@ -101,7 +105,7 @@ beside("a confirm that never comes on a link that lives", () =>
     const portal = yield* openPortal()
     const broker = yield* startBreakingBroker(`${url}?heartbeat=1`)
     const bridge = yield* start(broker.url, portal.url)
-    const lost = onOpenChannels(broker.seen(), ({ name }) => name === "basic.ack")
+    const lost = onOpenChannels(broker.seen(), "confirm.select", ({ name }) => name === "basic.ack")
     const seconds = yield* healed(url, broker.withhold(lost))
     yield* bridge.tells("stall-over")
     expect(bridge.told("stalled")).toHaveLength(1)
@@ -126,6 +130,7 @@ beside("a consumer that is brought nothing while its queue holds more than its w
       .slice(-1)
     const lost = onOpenChannels(
       broker.seen(),
+      "basic.consume",
       ({ channel, name }) => channel === consume?.channel && /^(?:basic\.deliver|content\.)/.test(name)
     )
     const seconds = yield* healed(url, broker.withhold(lost))
