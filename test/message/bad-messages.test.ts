@@ -124,7 +124,7 @@ describe("the table of odd messages", () => {
 
 test("the documents explain every error code there is, and no other", () => {
   const source = fileURLToPath(new URL("../../src", import.meta.url))
-  const code = ["message", "portal", "bridge"]
+  const code = ["message", "portal", "journal", "bridge"]
     .flatMap((folder) =>
       readdirSync(`${source}/${folder}`).map((file) => readFileSync(`${source}/${folder}/${file}`, "utf8"))
     )
