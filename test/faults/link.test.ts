@@ -262,7 +262,8 @@ live(
       const own = yield* vhost
       const proxy = yield* startProxy(own.url)
       const url = full ? proxy.url : `${proxy.url}?heartbeat=2`
-      yield* underLoad("half-open line", own, { url }, (load) =>
+      // Confirms that do not come are missed after 20 s, which may be before the broker misses a heartbeat.
+      yield* underLoad("half-open line", own, { url, stalls: true }, (load) =>
         Effect.gen(function* () {
           for (const direction of full ? ([undefined, "up", "down"] as const) : ([undefined, "up"] as const)) {
             yield* load.interrupted(

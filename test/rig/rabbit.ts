@@ -353,7 +353,10 @@ const launch = (folder: string, options: NodeOptions) =>
       ),
       stopApp: Effect.asVoid(shared.ctl("stop_app")),
       startApp: Effect.andThen(shared.ctl("start_app"), shared.ready),
-      closeAllConnections: must(`rabbit_networking:close_all_connections("rig")`),
+      // One by one: a connection that ends by itself meanwhile is no reason to leave the others open.
+      closeAllConnections: must(
+        `lists:foreach(fun(One) -> catch rabbit_networking:close_connection(One, "rig") end, rabbit_networking:connections())`
+      ),
       freeze: withMachine((machine) => machine.kill("SIGSTOP")),
       thaw: withMachine((machine) => machine.kill("SIGCONT")),
       memoryAlarm: (on) => must(`vm_memory_monitor:set_vm_memory_high_watermark(${on ? "0.00000001" : "0.4"})`),
