@@ -94,12 +94,19 @@ export const stage = Effect.fnUntraced(function* (
     acknowledged += (yield* publishAll(broker.url, queueIn, messages, options)).confirmed
   })
 
-  /** The broker has nothing left, and no answer has come for a while. */
+  const leftIn = (queue: string) => Effect.map(broker.queueDepth(queue), ({ ready, unacked }) => ready + unacked)
+
+  /** The broker has nothing left to be taken, and nothing is parked. Other bridges have no queue for that. */
+  const isEmpty = Effect.gen(function* () {
+    const parked = yield* Effect.orElseSucceed(leftIn(`${queueIn}.parked`), () => 0)
+    return (yield* leftIn(queueIn)) + parked === 0
+  }).pipe(Effect.orElseSucceed(() => false))
+
+  /** Nothing is left, and no answer has come for a while. */
   const isOver = Effect.gen(function* () {
     yield* answers.quietFor(1_000)
-    const { ready, unacked } = yield* broker.queueDepth(queueIn)
-    return ready === 0 && unacked === 0
-  }).pipe(Effect.orElseSucceed(() => false))
+    return yield* isEmpty
+  })
 
   /** Waits until all that was published is answered, or nothing comes any more: then it is lost, and the report says so. */
   const answered = (within: Duration.Input = "60 seconds") =>
@@ -114,13 +121,7 @@ export const stage = Effect.fnUntraced(function* (
 
   /** Waits until nothing is under way any more, and looks at everything that has happened. */
   const report = Effect.fnUntraced(function* (of: Pick<Report, "experiment" | "run" | "rounds" | "seed">) {
-    yield* until(
-      "everything is acknowledged",
-      Effect.map(
-        Effect.orElseSucceed(broker.queueDepth(queueIn), () => undefined),
-        (depth) => depth?.ready === 0 && depth.unacked === 0
-      )
-    ).pipe(Effect.ignore)
+    yield* Effect.ignore(until("everything is acknowledged", isEmpty))
     yield* answers.quietFor(300)
     const verdict = check(cases, answers.answers, portal)
     const ended = bridges.filter((bridge) => {

@@ -256,9 +256,9 @@ live(
       ]
       yield* publishAll(url, "bitrix24in", sent)
 
-      for (const { isDark, language, name, page } of pages) {
+      for (const { isDark, language, page } of pages) {
         const report = yield* agree(bridge, page, language)
-        expect([name, report.backlog.left]).not.toEqual([name, 0])
+        if (page === first.page) expect(report.backlog.left).toBeGreaterThan(0)
         expect(yield* styleOf(page)).toEqual({ language, isDark, isWider: false })
         expect(yield* Effect.promise(() => page.content())).not.toContain("canary")
       }
