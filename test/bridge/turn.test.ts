@@ -74,7 +74,7 @@ test("no trace makes more leave than the budgets allow, and none leaves them unu
       // then on the limit of each who pays is tried now and then, by one call.
       const late = tooLong.filter((at) => at > (tooLong[0] ?? 0) + 1.5 * span * 1_000)
       expect(late.length).toBeLessThanOrEqual(3 + (3 * end) / span)
-      refused += late.length
+      refused += tooLong.length
       const work = queue.reduce((sum, method) => sum + (takes[method] ?? 0), 0) / 1_000
       const byRate = Math.max(0, queue.length / 50 - burst) / fall
       expect(end).toBeLessThanOrEqual(1.3 * ((work / limit) * span + byRate) + 1.5 * span)
