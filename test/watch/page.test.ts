@@ -157,7 +157,8 @@ const agree = (bridge: Bridge, page: Page, language: Language) =>
       const [left, minute, , inFlight, waiting, unread] = figures
       expect({ ...rest, left, minute, inFlight, waiting, unread } as unknown).toEqual(expected(report, language))
       return report
-    })
+    }),
+    { within: "60 seconds" }
   )
 
 /** Pictures of the plots, as text. */
