@@ -122,12 +122,12 @@ live("a replay is told what it cannot do", () =>
     const one = yield* rejected("replay", "--code", "insufficient_scope")
     expect([one.code, one.out]).toEqual([0, "Finished: 1 moved, 1 answered, 0 of these kept again.\n"])
     expect(answers.answers.get("scope")?.map(({ outcome }) => outcome)).toEqual(["refused", "done"])
-    // What cannot be sent comes back each time, under a new id.
+    // What cannot be sent comes back each time, under a new id. Three that came back are enough; a fourth may be on its way.
     const all = yield* rejected("replay", "--rate", "100")
     expect([all.code, all.out]).toEqual([
       3,
       expect.stringMatching(
-        /^Stopped: 4 moved, \d answered, \d of these kept again\. Why: (\d) of the last \1 requests came back\. See "rejected list", remove the cause, then "rejected replay --resume"\.\n$/
+        /^Stopped: [34] moved, \d answered, \d of these kept again\. Why: (\d) of the last \1 requests came back\. See "rejected list", remove the cause, then "rejected replay --resume"\.\n$/
       )
     ])
   })
