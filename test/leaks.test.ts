@@ -58,7 +58,8 @@ const broker = Effect.gen(function* () {
   return { vhost, url: urlWith(name, brokerPassword), wrongUrl: urlWith("nobody", brokerPassword) }
 })
 
-const debugging = { B24RMQ_LOG_LEVEL: "debug" }
+// Each request in a call of its own: every fault is meant for one.
+const debugging = { B24RMQ_LOG_LEVEL: "debug", B24RMQ_PACK: "off" }
 
 /** Stops a bridge and gives all that it said. */
 const lastWords = (bridge: Bridge) =>
