@@ -172,32 +172,33 @@ export const bridge = Effect.gen(function* () {
       return Effect.andThen(intake.want(strictest), parking.recall(strictest === "returning"))
     })
 
-  /** While the portal is away nothing is taken; what was taken is held, and returned once when that takes too long. */
+  /** Takes nothing until `over`. What was taken is held, and goes back to the queue once when that takes too long. */
+  const hold = Effect.fnUntraced(function* (who: "portal" | "operator", over: Effect.Effect<unknown>) {
+    yield* want(who, "holding")
+    if (Option.isNone(yield* Effect.timeoutOption(over, settings.hold))) {
+      yield* tell("returned-unsent")
+      yield* want(who, "returning")
+      yield* over
+    }
+    yield* want(who, "taking")
+  })
+
   const mindPortal = Effect.gen(function* () {
     yield* until(dispatch.health, (health) => health === "away")
     yield* tell("intake-paused")
-    yield* want("portal", "holding")
-    const back = until(dispatch.health, (health) => health === "well")
-    if (Option.isNone(yield* Effect.timeoutOption(back, settings.hold))) {
-      yield* tell("returned-unsent")
-      yield* want("portal", "returning")
-      yield* back
-    }
-    yield* want("portal", "taking")
+    yield* hold(
+      "portal",
+      until(dispatch.health, (health) => health === "well")
+    )
   })
 
-  /** While the operator's pause lasts nothing is taken; what was taken is held, and returned when that takes too long. */
   const mindPause = Effect.gen(function* () {
     yield* until(paused.since, (since) => since !== undefined)
     yield* tell("paused")
-    yield* want("operator", "holding")
-    const over = until(paused.since, (since) => since === undefined)
-    if (Option.isNone(yield* Effect.timeoutOption(over, settings.hold))) {
-      yield* tell("returned-unsent")
-      yield* want("operator", "returning")
-      yield* over
-    }
-    yield* want("operator", "taking")
+    yield* hold(
+      "operator",
+      until(paused.since, (since) => since === undefined)
+    )
     yield* tell("resumed")
   })
 

@@ -412,9 +412,7 @@ const open = Effect.gen(function* () {
       if (outcome._tag === "Unavailable" || (outcome._tag === "Unknown" && outcome.silent)) {
         Queue.offerUnsafe(suspicions, outcome.reason)
         accountBlocked = outcome._tag === "Unavailable" && outcome.alarm === "account"
-        return outcome._tag === "Unavailable" && outcome.alarm === "account"
-          ? tell("account-blocked", { reason: outcome.reason })
-          : Effect.void
+        return accountBlocked ? tell("account-blocked", { reason: outcome.reason }) : Effect.void
       }
       if (outcome._tag !== "Limited") return Effect.void
       if (outcome.scope === "method") return tell("method-closed", { about: method, reason: "OPERATION_TIME_LIMIT" })

@@ -1,4 +1,3 @@
-import { Database, type Statement } from "bun:sqlite"
 import { Clock, Effect, Exit, Scope } from "effect"
 import { chmodSync, closeSync, existsSync, mkdirSync, openSync, readdirSync, renameSync, statSync } from "node:fs"
 import { basename, dirname } from "node:path"
@@ -56,35 +55,19 @@ export const openSqlite = (file: string): Open => {
   let damaged = false
 
   const connect = Effect.fnUntraced(function* (path: string) {
-    const database = yield* Effect.acquireRelease(
+    const sql = yield* Effect.acquireRelease(
       Effect.try({
         try: () => {
           createPrivate(path)
-          return new Database(path, { create: false, readwrite: true })
+          return new Bun.SQL({ adapter: "sqlite", filename: path, create: false, readwrite: true })
         },
         catch: (cause) => failure(path, cause)
       }),
-      (database) =>
-        Effect.ignore(
-          Effect.try(() => {
-            // One that is left would keep the file open, and its lock.
-            for (const statement of prepared.values()) statement.finalize()
-            database.close(true)
-          })
-        )
+      (sql) => Effect.ignore(Effect.tryPromise(() => sql.close()))
     )
-    /** By their text: there are two dozen of them, and some are run with every commit. */
-    const prepared = new Map<string, Statement<Record<string, unknown>, Array<string | number>>>()
-    const statementOf = (text: string) => {
-      const known = prepared.get(text)
-      if (known !== undefined) return known
-      const statement = database.prepare<Record<string, unknown>, Array<string | number>>(text)
-      prepared.set(text, statement)
-      return statement
-    }
-    const run: Run = (text, values = []) =>
-      Effect.try({
-        try: () => statementOf(text).all(...values),
+    const run: Run = (statement, values = []) =>
+      Effect.tryPromise({
+        try: () => sql.unsafe<ReadonlyArray<Record<string, unknown>>>(statement, [...values]),
         catch: (cause) => {
           if (damage.has(codeOf(cause))) damaged = true
           return failure(path, cause)

@@ -94,7 +94,8 @@ export const bucketFor = (rate: Rate, host: string, now: number): Bucket => {
   }
 }
 
-const levelAt = ({ level, rate, at }: Size & { level: number; at: number }, now: number) =>
+/** What the portal's level is believed to be at a time. */
+export const levelAt = ({ level, rate, at }: Size & { level: number; at: number }, now: number) =>
   Math.max(0, level - (rate * (now - at)) / 1_000)
 
 /** Rate and depth as they have recovered by now: only where they hold somebody back, or they would grow unproven. */
@@ -133,9 +134,6 @@ export const roomAt = (bucket: Bucket, now: number): number => {
   const over = levelAt(bucket, now) + 1 - brim(bucket)
   return over <= 0 ? now : now + Math.ceil((over * 1_000) / rate)
 }
-
-/** What the portal's level is believed to be now. */
-export const levelNow = (bucket: Bucket, now: number): number => levelAt(bucket, now)
 
 /** The bucket under another setting. What has gone before is in it still, as far as is known. */
 export const bucketInstead = (before: Bucket, rate: Rate, host: string, now: number): Bucket => {

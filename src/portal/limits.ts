@@ -1,5 +1,5 @@
 import type { Rate } from "../settings.ts"
-import { type Bucket, bucketFor, bucketInstead, fill, letIn, levelNow, overflow, roomAt, roomIn } from "./bucket.ts"
+import { type Bucket, bucketFor, bucketInstead, fill, letIn, levelAt, overflow, roomAt, roomIn } from "./bucket.ts"
 import * as Operating from "./operating.ts"
 import type { Outcome } from "./outcome.ts"
 
@@ -117,7 +117,7 @@ export const longestOf = ({ operating, bucket }: Limits) => Operating.longestOf(
 export const rateOf = ({ bucket }: Limits, now: number) => ({
   perSecond: bucket.rate,
   depth: bucket.depth,
-  level: bucket.rate === Infinity ? 0 : levelNow(bucket, now),
+  level: bucket.rate === Infinity ? 0 : levelAt(bucket, now),
   room: roomIn(bucket, now)
 })
 

@@ -449,7 +449,9 @@ class Held {
   }
 
   private lend({ fields: { consumerTag = "" } }: ConsumeMessage, more: number): void {
-    this.lent.set(consumerTag, this.lentTo(consumerTag) + more)
+    const lent = this.lentTo(consumerTag) + more
+    if (lent === 0) this.lent.delete(consumerTag)
+    else this.lent.set(consumerTag, lent)
   }
 
   lentTo(consumerTag: string): number {

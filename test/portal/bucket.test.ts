@@ -6,7 +6,7 @@ import {
   bucketInstead,
   fill,
   letIn,
-  levelNow,
+  levelAt,
   overflow,
   roomAt,
   roomIn
@@ -183,5 +183,5 @@ test("under another rate what has gone before is in the bucket still", () => {
   // Where no limit was known, what went is remembered as the cloud would have counted it.
   let free = bucketFor("auto", "box.example", 0)
   for (let n = 0; n < 30; n++) free = fill(free, 0)
-  expect(levelNow(bucketInstead(free, { rate: 2, depth: 50 }, "box.example", 5_000), 5_000)).toBe(20)
+  expect(levelAt(bucketInstead(free, { rate: 2, depth: 50 }, "box.example", 5_000), 5_000)).toBe(20)
 })
