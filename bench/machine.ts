@@ -3,6 +3,15 @@ import { cpus, release, totalmem } from "node:os"
 import { join } from "node:path"
 import packaged from "../package.json" with { type: "json" }
 
+/** What ran where: stands at the head of what a bench writes. */
+export interface Setting {
+  readonly command: string
+  readonly machine: string
+  readonly versions: string
+  readonly commit: string
+  readonly date: string
+}
+
 const repository = join(import.meta.dir, "..")
 
 /** What a command says in its first line, or undefined where there is no such command. */

@@ -1,15 +1,10 @@
+import type { Setting } from "../machine.ts"
 import type { Drain } from "./drain.ts"
 import type { Latency } from "./latency.ts"
 import { type Bar, barsOf } from "./plot.ts"
 import type { Bench, Row, Scale } from "./run.ts"
 
-/** What ran where. */
-export interface Setting {
-  readonly command: string
-  readonly machine: string
-  readonly versions: string
-  readonly commit: string
-  readonly date: string
+interface BenchSetting extends Setting {
   /** The load of the machine when it began; below one where nothing else ran. */
   readonly load: string
   /** What costs and why it stays, as Markdown. */
@@ -213,7 +208,7 @@ export const plotsOf = ({ rows }: Bench): Readonly<Record<string, string>> => {
 }
 
 /** The report as Markdown. */
-export const reportOf = (bench: Bench, scale: Scale, setting: Setting): string => {
+export const reportOf = (bench: Bench, scale: Scale, setting: BenchSetting): string => {
   const count = (value: number) => value.toLocaleString("en-US")
   return `# Benchmarks
 

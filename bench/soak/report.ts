@@ -1,3 +1,4 @@
+import type { Setting } from "../machine.ts"
 import { median } from "../limits/witness.ts"
 import type { Soak } from "./run.ts"
 import { slopeOf } from "./slope.ts"
@@ -57,20 +58,14 @@ const faultsOf = (rounds: ReadonlyArray<Round>) => {
   return Array.from(counts, ([fault, count]) => `${fault} ${count}`).join(", ")
 }
 
-/** What ran where. */
-export interface Setting {
-  readonly command: string
-  readonly machine: string
-  readonly versions: string
-  readonly commit: string
-  readonly date: string
+interface SoakSetting extends Setting {
   readonly seed: number
 }
 
 const line = (name: string, value: string, target: string) => `| ${name} | ${value} | ${target} |`
 
 /** The report as Markdown. */
-export const reportOf = (soak: Soak, setting: Setting): string => {
+export const reportOf = (soak: Soak, setting: SoakSetting): string => {
   const found = verdictOf(soak)
   const { memory, handles, p50, steady, warm } = found
   const grows = (slope: typeof memory, unit: string, digits: number) =>

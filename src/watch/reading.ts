@@ -18,6 +18,11 @@ const slack = 1_000
 export const json = (body: unknown, status = 200) =>
   HttpServerResponse.text(JSON.stringify(body), { status, contentType: "application/json" })
 
+/** What a command is told when it cannot be done; the reason is for a person. */
+export const refusal = (error: string, status = 409) => json({ error }, status)
+
+export const badBody = Effect.succeed(refusal("the request is not as this version of the program sends it", 400))
+
 /** The last report: one for all who read, whichever way, so that it is made and written once. */
 export const reports = Effect.gen(function* () {
   const overview = yield* Overview

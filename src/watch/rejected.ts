@@ -5,7 +5,7 @@ import { Replay, type Replayed } from "../bridge/replay.ts"
 import { type Entry, type Filter, fits } from "../queue/entry.ts"
 import { mostLent, type Verdict } from "../queue/look.ts"
 import { RejectedQueue } from "../queue/rejected.ts"
-import { json } from "./reading.ts"
+import { badBody, json, refusal } from "./reading.ts"
 
 /** What commands ask of the queue of rejected requests, and what they are answered. */
 
@@ -114,9 +114,6 @@ const stateOf = ({ again, answered, moved, rate, reason, state }: Replayed): typ
   answered,
   again
 })
-
-const refusal = (error: string, status: number) => json({ error }, status)
-const badBody = Effect.succeed(refusal("the request is not as this version of the program sends it", 400))
 
 /** For those who may open the socket: what is kept holds bodies of requests. */
 export const rejected = Effect.fnUntraced(function* (router: HttpRouter.HttpRouter) {

@@ -15,11 +15,8 @@ import { reportOf } from "./cause.ts"
 import { Tail } from "./log.ts"
 import { prometheus } from "./metrics.ts"
 import { Overview } from "./overview.ts"
-import { json } from "./reading.ts"
+import { badBody, json, refusal } from "./reading.ts"
 import { Kept, keptUnder } from "./rejected.ts"
-
-/** What a command is told when it cannot be done; the reason is for a person. */
-const refusal = (error: string, status = 409) => json({ error }, status)
 
 export const Said = Schema.Struct({ says: Schema.String })
 export const Refusal = Schema.Struct({ error: Schema.String })
@@ -113,8 +110,6 @@ export const steering = Effect.fnUntraced(function* (router: HttpRouter.HttpRout
   const tail = yield* Tail
   const metrics = Effect.provide(prometheus, yield* Effect.context<Effect.Services<typeof prometheus>>())
 
-  const badBody = () => Effect.succeed(refusal("the request is not as this version of the program sends it", 400))
-
   const pauseTo = (paused: boolean) =>
     Effect.match(pause.set(paused), {
       onSuccess: () =>
@@ -140,7 +135,7 @@ export const steering = Effect.fnUntraced(function* (router: HttpRouter.HttpRout
       yield* dispatch.look
       yield* tell("setting-changed", { name: changed.success, value })
       return json({ says: `${changed.success}=${value}, until the next start.` })
-    }).pipe(Effect.catch(badBody))
+    }).pipe(Effect.catch(() => badBody))
   )
 
   yield* router.add(
@@ -202,7 +197,7 @@ export const steering = Effect.fnUntraced(function* (router: HttpRouter.HttpRout
               body: Buffer.from(outcome.body).toString("utf8")
             }
       return json(answer)
-    }).pipe(Effect.catch(badBody))
+    }).pipe(Effect.catch(() => badBody))
   )
 
   // What a person attaches to a report: no body, no token and no password is in any of it.
