@@ -41,6 +41,10 @@ export interface Link {
   readonly lost: Effect.Effect<never, LinkLost>
   /** Known at once, before any fiber has heard of it. */
   readonly isLost: () => boolean
+  /** Bytes that the broker has sent so far; a link that lives brings some with each heartbeat. */
+  readonly received: () => number
+  /** Seconds between heartbeats as agreed with the broker, which sends two in that time; 0 for none. */
+  readonly heartbeat: number
 }
 
 /** A connection whose end cannot be missed: it was listened to before anything else was done with it. */
@@ -138,6 +142,9 @@ export const heard = (model: ChannelModel): Dialled => {
 /** The socket below a connection; none where it is not the library's own. */
 const socketOf = ({ connection }: ChannelModel) =>
   "stream" in connection && connection.stream instanceof Socket ? connection.stream : undefined
+
+const heartbeatOf = ({ connection }: ChannelModel) =>
+  "heartbeat" in connection && typeof connection.heartbeat === "number" ? connection.heartbeat : 0
 
 /** What is written in one turn leaves at once: the library writes each frame alone, and a write costs more than a frame. */
 const writeTogether = (model: ChannelModel) => {
@@ -250,7 +257,9 @@ const open = (dial: Effect.Effect<Dialled, LinkFailed>) =>
 export const linkOf = ({ model, closed }: Dialled): Link => ({
   model,
   lost: Effect.flatMap(Deferred.await(closed), (reason) => Effect.fail(new LinkLost({ reason }))),
-  isLost: () => Deferred.isDoneUnsafe(closed)
+  isLost: () => Deferred.isDoneUnsafe(closed),
+  received: () => socketOf(model)?.bytesRead ?? 0,
+  heartbeat: heartbeatOf(model)
 })
 
 /**

@@ -93,6 +93,8 @@ const open = Effect.fnUntraced(function* (scale: number) {
 
   /** What was last seen of queues from which nothing comes. */
   const looks = new Map<string, { readonly at: number; readonly idleSince: number; readonly holds: boolean }>()
+  /** What had come from the broker, and when it was last more. */
+  let heard = { received: 0, at: now() }
   /** How many answers were confirmed when the broker was found to confirm everything but these. */
   let excused: number | undefined
 
@@ -172,10 +174,19 @@ const open = Effect.fnUntraced(function* (scale: number) {
     return [{ key: `call ${oldest}`, part: "portal", limit: bound("call"), what: "a call does not end" }]
   }
 
+  /** Nothing comes from the broker, no heartbeat either: whether the link lives the connection will know soon. */
+  const isMute = () => {
+    const link = SubscriptionRef.getUnsafe(connection.link)
+    const received = link?.received() ?? 0
+    if (received !== heard.received) heard = { received, at: now() }
+    return link !== undefined && link.heartbeat > 0 && now() - heard.at > 800 * link.heartbeat
+  }
+
   const ofOutlet = Effect.gen(function* () {
     const { confirmed, count, since } = yield* outlet.unconfirmed
     if (excused !== confirmed) excused = undefined
-    if (count === 0 || excused !== undefined || SubscriptionRef.getUnsafe(outlet.closed) !== undefined) return []
+    const waits = isMute() || SubscriptionRef.getUnsafe(outlet.closed) !== undefined
+    if (count === 0 || excused !== undefined || waits) return []
     const what = `${settings.ampqOut} does not confirm an answer`
     return [{ key: `outlet ${since}`, part: "outlet", limit: bound("confirm"), what } satisfies Suspicion]
   })

@@ -8,8 +8,11 @@ import { Overview } from "./overview.ts"
 /** Those who may follow the events at once: a page is one, and a forgotten one is one, too. */
 const mostListeners = 16
 
-/** How long a report is good for, in milliseconds: all who follow get the same. */
+/** How long a report is good for, in milliseconds. */
 const fresh = 250
+
+/** Between two reports to those who follow, in milliseconds. */
+const between = 1_000
 
 /** Less than a step of the history, in milliseconds. */
 const slack = 1_000
@@ -27,14 +30,32 @@ export const badBody = Effect.succeed(refusal("the request is not as this versio
 export const reports = Effect.gen(function* () {
   const overview = yield* Overview
   let last: { readonly at: number; readonly text: string; readonly event: Uint8Array } | undefined
-  return Effect.gen(function* () {
+  let listeners = 0
+
+  const make = Effect.gen(function* () {
     yield* overview.attend
     const at = yield* Clock.currentTimeMillis
-    if (last !== undefined && at - last.at < fresh) return last
     const text = JSON.stringify(reportOf(yield* overview.status))
-    last = { at, text, event: Buffer.from(`data: ${text}\n\n`) }
-    return last
+    return (last = { at, text, event: Buffer.from(`data: ${text}\n\n`) })
   })
+
+  /** While anybody follows all get what was told last: whoever compares two of them sees the same. */
+  const now = Effect.flatMap(Clock.currentTimeMillis, (at) =>
+    last !== undefined && at - last.at < (listeners > 0 ? between : fresh) ? Effect.succeed(last) : make
+  )
+
+  return {
+    now,
+    /** One each second; undefined where too many follow already. */
+    follow: () => {
+      if (listeners >= mostListeners) return undefined
+      listeners++
+      return Stream.fromEffect(now).pipe(
+        Stream.repeat(Schedule.spaced(between)),
+        Stream.ensuring(Effect.sync(() => void listeners--))
+      )
+    }
+  }
 })
 
 /** What may be read by whoever may read: nothing here changes anything, or shows a secret. */
@@ -44,12 +65,11 @@ export const reading = Effect.fnUntraced(function* (
 ) {
   const overview = yield* Overview
   const metrics = Effect.provide(prometheus, yield* Effect.context<Effect.Services<typeof prometheus>>())
-  let listeners = 0
 
   yield* router.add(
     "GET",
     "/status",
-    Effect.map(report, ({ text }) => HttpServerResponse.text(text, { contentType: "application/json" }))
+    Effect.map(report.now, ({ text }) => HttpServerResponse.text(text, { contentType: "application/json" }))
   )
   yield* router.add(
     "GET",
@@ -82,13 +102,9 @@ export const reading = Effect.fnUntraced(function* (
     "GET",
     "/events",
     Effect.sync(() => {
-      if (listeners >= mostListeners) return json({ error: `${mostListeners} follow already; close one of them` }, 503)
-      listeners++
-      const events = Stream.fromEffect(report).pipe(
-        Stream.repeat(Schedule.spaced("1 second")),
-        Stream.map(({ event }) => event),
-        Stream.ensuring(Effect.sync(() => void listeners--))
-      )
+      const followed = report.follow()
+      if (followed === undefined) return json({ error: `${mostListeners} follow already; close one of them` }, 503)
+      const events = Stream.map(followed, ({ event }) => event)
       return HttpServerResponse.stream(events, { contentType: "text/event-stream" })
     })
   )

@@ -108,9 +108,9 @@ live(
     Effect.gen(function* () {
       const node = yield* victim
       const vhost = yield* node.vhost()
-      // The full length waits for the bridge's own heartbeat, the short one for a faster one. Confirms are missed sooner.
+      // The full length waits for the bridge's own heartbeat, the short one for a faster one.
       const url = full ? vhost.url : `${vhost.url}?heartbeat=2`
-      yield* underLoad("SIGSTOP", vhost, { url, latency: 100, stalls: full }, (load) =>
+      yield* underLoad("SIGSTOP", vhost, { url, latency: 100 }, (load) =>
         Effect.gen(function* () {
           for (let round = 0; round < (full ? 3 : 1); round++) {
             yield* load.interrupted(

@@ -262,7 +262,7 @@ live(
       const own = yield* vhost
       const proxy = yield* startProxy(own.url)
       const url = full ? proxy.url : `${proxy.url}?heartbeat=2`
-      // Confirms that do not come are missed after 20 s, which may be before the broker misses a heartbeat.
+      // Where only the way to the broker is dead its heartbeats come: the missing confirms are noticed before it gives up.
       yield* underLoad("half-open line", own, { url, stalls: true }, (load) =>
         Effect.gen(function* () {
           for (const direction of full ? ([undefined, "up", "down"] as const) : ([undefined, "up"] as const)) {

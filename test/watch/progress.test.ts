@@ -72,7 +72,13 @@ const watching = Effect.fnUntraced(function* (changes: Partial<World>) {
       return { queue: "in", ...world.queue }
     }
   }
-  const link = { model: { createChannel: async () => channel }, lost: Effect.never, isLost: () => false }
+  const link = {
+    model: { createChannel: async () => channel },
+    lost: Effect.never,
+    isLost: () => false,
+    received: () => 0,
+    heartbeat: 0
+  }
   const closed = yield* SubscriptionRef.make<string | undefined>(world.closed)
   const state = yield* SubscriptionRef.make<JournalState>(world.journal)
   const services = yield* Layer.build(
