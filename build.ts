@@ -1,6 +1,6 @@
 /**
- * `bun build.ts` writes dist/ with B24RMQ for linux-x64, the units and SHA256SUMS; `--all` adds linux-arm64 and
- * linux-x64-musl.
+ * `bun build.ts` writes dist/ with B24RMQ for linux-x64, its man page and completions, the units, what a monitoring
+ * needs, and SHA256SUMS; `--all` adds linux-arm64 and linux-x64-musl.
  *
  * A compiled program is our bundle appended to a Bun runtime. Since Bun 1.4 there is one runtime for x64, compiled for
  * Nehalem (2008, SSE4.2) and choosing wider instructions only after it has asked the processor: what older versions
@@ -8,9 +8,12 @@
  * test/build.test.ts runs it on an emulated Nehalem.
  */
 import { existsSync } from "node:fs"
-import { chmod, copyFile, cp, mkdir, mkdtemp, readdir, rename, rm } from "node:fs/promises"
+import { chmod, copyFile, mkdir, mkdtemp, readdir, rename, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { NodeServices } from "@effect/platform-node"
+import { Effect } from "effect"
+import { completions, manual } from "./src/manual.ts"
 
 interface Artefact {
   readonly file: string
@@ -41,6 +44,16 @@ const others: ReadonlyArray<Artefact> = [
     loader: "/lib/ld-musl-x86_64.so.1"
   }
 ]
+
+/** What goes into dist as it is, and its name there. */
+const copied = [
+  ["packaging/b24rmq.service", "b24rmq.service"],
+  ["packaging/b24rmq@.service", "b24rmq@.service"],
+  ["packaging/b24rmq.env.example", "b24rmq.env.example"],
+  ["packaging/prometheus/b24rmq.rules.yml", "b24rmq.rules.yml"],
+  ["packaging/grafana/b24rmq.json", "b24rmq.dashboard.json"],
+  ["LICENSE", "LICENSE"]
+] as const
 
 const here = import.meta.dir
 const cache = join(here, "node_modules", ".cache", "b24rmq-runtimes")
@@ -128,10 +141,10 @@ export const build = async (options: { readonly all: boolean; readonly entry?: s
   const folder = await mkdtemp(`${dist}.`)
   try {
     for (const artefact of options.all ? [usual, ...others] : [usual]) await compile(entry, artefact, folder)
-    for (const file of ["b24rmq.service", "b24rmq@.service", "b24rmq.env.example"]) {
-      await copyFile(join(here, "packaging", file), join(folder, file))
-    }
-    await cp(join(here, "LICENSE"), join(folder, "LICENSE"))
+    for (const [from, to] of copied) await copyFile(join(here, from), join(folder, to))
+    await Bun.write(join(folder, "B24RMQ.1"), await Effect.runPromise(Effect.provide(manual, NodeServices.layer)))
+    for (const shell of ["bash", "zsh", "fish"] as const)
+      await Bun.write(join(folder, `B24RMQ.${shell}`), completions(shell))
     const files = (await readdir(folder)).sort()
     const sums: Array<string> = []
     for (const file of files) {

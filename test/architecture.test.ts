@@ -70,7 +70,9 @@ const knows: Readonly<Record<string, ReadonlyArray<string>>> = {
   bridge: ["queue", "portal", "journal", "message", ...leaves],
   watch: ["bridge", "queue", "portal", "journal", "message", ...leaves],
   sandbox: ["bridge", "queue", "portal", "journal", "message", ...leaves],
-  "main.ts": ["bridge", "queue", "portal", "journal", "message", "watch", "sandbox", ...leaves],
+  "main.ts": ["command.ts"],
+  "manual.ts": ["command.ts", ...leaves],
+  "command.ts": ["bridge", "queue", "portal", "journal", "message", "watch", "sandbox", ...leaves],
   ...Object.fromEntries(leaves.map((leaf) => [leaf, leaves]))
 }
 

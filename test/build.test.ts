@@ -52,12 +52,56 @@ test("dist holds what is installed, and its sums", () => {
   expect(run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], { cwd: dist })).toEqual({ code: 0, said: "" })
   expect(run(["ls", dist]).said.trim().split("\n")).toEqual([
     "B24RMQ",
+    "B24RMQ.1",
+    "B24RMQ.bash",
+    "B24RMQ.fish",
+    "B24RMQ.zsh",
     "LICENSE",
     "SHA256SUMS",
+    "b24rmq.dashboard.json",
     "b24rmq.env.example",
+    "b24rmq.rules.yml",
     "b24rmq.service",
     "b24rmq@.service"
   ])
+})
+
+/** The paths of all commands, as `--help` lists them. */
+const commands = (path: ReadonlyArray<string> = []): ReadonlyArray<string> => {
+  const { said } = run([binary(), ...path, "--help"])
+  const listed = said.split("SUBCOMMANDS\n")[1]?.split("\n\n")[0] ?? ""
+  const names = [...listed.matchAll(/^ {2}([a-z]+)/gm)].map(([, name]) => name ?? "")
+  const paths = names.map((name) => path.concat(name))
+  return paths.flatMap((path) => [path.join(" ")].concat(commands(path)))
+}
+
+test("the man page tells of every command and setting, and man has nothing to say against it", () => {
+  const page = join(dist, "B24RMQ.1")
+  const all = commands()
+  expect(all).toContain("rejected replay")
+  const text = readFileSync(page, "utf8").replaceAll("\\-", "-")
+  for (const name of all) expect(text).toContain(`.SS B24RMQ ${name} `)
+  for (const { name } of describeSettings("en")) expect(text).toContain(`.B ${name}\n`)
+  const warnings = "LC_ALL=C.UTF-8 MANROFFSEQ= man --warnings -l B24RMQ.1 2>&1 >/dev/null"
+  expect(run(["sh", "-c", warnings], { cwd: dist })).toEqual({ code: 0, said: "" })
+})
+
+test("bash completes commands, their subcommands and flags", () => {
+  const completed = (line: string) =>
+    run(
+      [
+        "bash",
+        "-c",
+        `source B24RMQ.bash; COMP_LINE="$1"; COMP_WORDS=($1); COMP_CWORD=$((\${#COMP_WORDS[@]} - 1)); COMP_POINT=\${#COMP_LINE}
+         complete -p B24RMQ >/dev/null && _B24RMQ B24RMQ; echo "\${COMPREPLY[@]}"`,
+        "bash",
+        line
+      ],
+      { cwd: dist }
+    ).said.trim()
+  expect(completed("B24RMQ stat")).toBe("status")
+  expect(completed("B24RMQ rejected rep")).toBe("replay")
+  expect(completed("B24RMQ status --wat")).toContain("--watch")
 })
 
 test("the binary is an executable for x86-64 and glibc, and knows its version", () => {

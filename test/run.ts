@@ -25,6 +25,7 @@ const needed: Readonly<Record<string, () => boolean>> = {
     existsSync("/usr/lib/postgresql") &&
     readdirSync("/usr/lib/postgresql").some((version) => existsSync(`/usr/lib/postgresql/${version}/bin/postgres`)),
   systemd: () => existsSync("/lib/systemd/systemd"),
+  "man-db": () => Bun.which("man") !== null,
   chromium: () => Bun.which("chromium") !== null,
   prometheus: () => Bun.which("promtool") !== null,
   "qemu-user-static": () => (Bun.which("qemu-x86_64-static") ?? Bun.which("qemu-x86_64")) !== null
