@@ -35,8 +35,11 @@ export const readAgain = Schedule.exponential("1 second").pipe(Schedule.upTo({ t
 /** Between probes of a portal that does not answer, for ever: from 500 ms, doubling up to 15 s. */
 export const probe = Schedule.min([Schedule.exponential("500 millis"), Schedule.spaced("15 seconds")])
 
-/** Between attempts to publish an answer that its queue did not take, for ever: from 200 ms, doubling up to 5 s. */
-export const publishAgain = Schedule.min([Schedule.exponential("200 millis"), Schedule.spaced("5 seconds")])
+/** After the first attempt to publish an answer that its queue did not take. */
+export const publishPause = Duration.millis(200)
+
+/** Between the attempts that follow, for ever: from 200 ms, doubling up to 5 s. */
+export const publishAgain = Schedule.min([Schedule.exponential(publishPause), Schedule.spaced("5 seconds")])
 
 /** Between attempts to open a journal that cannot be written, for ever: from 200 ms, doubling up to 5 s. */
 export const openAgain = Schedule.min([Schedule.exponential("200 millis"), Schedule.spaced("5 seconds")])

@@ -6,7 +6,6 @@ import { type Answer, ownError } from "../message/answer.ts"
 import type { Request } from "../message/request.ts"
 import { doubts, doubtsEnded, recorder, replays } from "../metrics.ts"
 import { mostCommands } from "../portal/batch.ts"
-import { isRead } from "../portal/methods.ts"
 import type { FinalOutcome } from "../portal/outcome.ts"
 import { remedyFor } from "../portal/remedies.ts"
 import { stamped } from "../portal/stamp.ts"
@@ -28,7 +27,7 @@ export interface Asking {
   /** The answer to a request: remembered, awaited from a twin that is under way, found out, or asked for. */
   readonly answerTo: (arrival: Arrival) => Effect.Effect<Ending>
   /** The answer was confirmed by the broker. */
-  readonly confirmed: (request: Request, answer: Answer) => Effect.Effect<void>
+  readonly confirmed: (arrival: Arrival, answer: Answer) => Effect.Effect<void>
 }
 
 /** `start` runs what outlasts an answer; `pause` sleeps, and says false if the bridge stops before. */
@@ -39,7 +38,7 @@ export const openAsking = Effect.fnUntraced(function* (
   pause: (duration: Duration.Input) => Effect.Effect<boolean>
 ): Effect.fn.Return<Asking, never, Settings | Journal | Dispatch> {
   const settings = yield* Settings
-  const { b24Rest, doubt: ownRemedies, ownReads, portalLimit, stamp } = settings
+  const { b24Rest, doubt: ownRemedies, portalLimit, stamp } = settings
   const journal = yield* Journal
   const dispatch = yield* Dispatch
   const record = yield* recorder
@@ -53,13 +52,11 @@ export const openAsking = Effect.fnUntraced(function* (
   /** A doubt that is given back unanswered. Where nobody recognises it, it is executed again. */
   const mayComeAgain = ({ request, remedy }: Doubt) => outlivesUs(request) || remedy._tag === "Again"
 
-  const isReading = (request: Request) => isRead(request.method, ownReads)
-
   const answerTo = Effect.fnUntraced(function* (arrival: Arrival): Effect.fn.Return<Ending> {
-    const { request, delivery, place, at } = arrival
+    const { request, isRead, delivery, place, at } = arrival
     while (!delivery.isLost()) {
       at("journal")
-      const known = yield* journal.recall(request, isReading(request))
+      const known = yield* journal.recall(request, isRead)
       switch (known._tag) {
         case "Answered":
           record(replays, 1)
@@ -76,7 +73,7 @@ export const openAsking = Effect.fnUntraced(function* (
           break
         }
         case "Fresh": {
-          const forgotten = delivery.redelivered && !isReading(request) ? yield* journal.lostMemorySince : undefined
+          const forgotten = delivery.redelivered && !isRead ? yield* journal.lostMemorySince : undefined
           if (forgotten !== undefined) {
             const sent = { firstAt: 0, at: forgotten, attempts: 1, stamped: stamp }
             return yield* findOut(arrival, inherited(request, sent))
@@ -90,13 +87,13 @@ export const openAsking = Effect.fnUntraced(function* (
   })
 
   const ask = Effect.fnUntraced(function* (arrival: Arrival): Effect.fn.Return<Ending | "overtaken"> {
-    const { deadline, delivery, place, at } = arrival
+    const { deadline, delivery, isRead, place, at } = arrival
     const request = stamp ? stamped(arrival.request) : arrival.request
     if (place !== undefined) places.set(request.id, place)
     at("waiting")
     const reply = yield* dispatch.ask({
       request,
-      isRead: isReading(request),
+      isRead,
       queue: delivery.queue,
       place,
       mayRest: () => mayRest(delivery),
@@ -114,8 +111,7 @@ export const openAsking = Effect.fnUntraced(function* (
       return reply.reason === "overtaken" ? "overtaken" : undefined
     }
     const { outcome } = reply
-    if (outcome._tag === "Unknown" && !isReading(request))
-      return yield* findOut(arrival, doubtOf(request, reply, outcome))
+    if (outcome._tag === "Unknown" && !isRead) return yield* findOut(arrival, doubtOf(request, reply, outcome))
     const answer = answerFrom(request, reply)
     yield* journal.settle(request, answer)
     return answer
@@ -204,11 +200,11 @@ export const openAsking = Effect.fnUntraced(function* (
 
   return {
     answerTo,
-    confirmed: (request, answer) => {
+    confirmed: ({ isRead, request }, answer) => {
       // One that was too old is not remembered: by now it may have been sent anew, and be under way.
       if (answer.outcome === "rejected") return Effect.void
       // A refused request may be sent again once its cause is removed, and reading again does no harm.
-      return journal.confirmed(request, answer.outcome !== "refused" && !isReading(request))
+      return journal.confirmed(request, answer.outcome !== "refused" && !isRead)
     }
   }
 })

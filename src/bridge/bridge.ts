@@ -17,10 +17,11 @@ import { Journal } from "../journal/journal.ts"
 import { type Answer, envelope, ownError, rejection, tooLarge } from "../message/answer.ts"
 import { type Rejected, readRequest, type Request } from "../message/request.ts"
 import { answers, recorder, taken } from "../metrics.ts"
+import { isRead } from "../portal/methods.ts"
 import { type Delivery, Intake, type Wanted } from "../queue/intake.ts"
 import { until } from "../queue/kept.ts"
-import { Outlet } from "../queue/outlet.ts"
-import { publishAgain } from "../schedules.ts"
+import { type NotConfirmed, Outlet, type TooLargeForBroker } from "../queue/outlet.ts"
+import { publishAgain, publishPause } from "../schedules.ts"
 import { Settings } from "../settings.ts"
 import { openAges } from "./age.ts"
 import { openAsking } from "./asking.ts"
@@ -76,7 +77,7 @@ export const bridge = Effect.gen(function* () {
     at("answer")
     if (!(yield* give(delivery, answer, request.method))) return
     at("journal")
-    yield* asking.confirmed(request, answer)
+    yield* asking.confirmed(arrival, answer)
     ages.forget(request)
     delivery.ack()
     tally.answered(answer.outcome, arrival.since)
@@ -92,23 +93,26 @@ export const bridge = Effect.gen(function* () {
   /** Publishes until the broker confirms; false if the delivery was lost before, for then its next one is answered. */
   const publish = (delivery: Delivery, answer: Answer, method: string | undefined): Effect.Effect<boolean> => {
     const { incoming, isLost } = delivery
-    return outlet
-      .publish({ ...envelope(answer, incoming, method), body: answer.body }, () => !isLost())
-      .pipe(
-        Effect.retry({ schedule: publishAgain, while: (error) => error._tag === "NotConfirmed" && !isLost() }),
-        Effect.map(() => {
-          record(answers[answer.outcome], 1)
-          return true
-        }),
-        Effect.catchTags({
-          NotConfirmed: () => Effect.succeed(false),
-          TooLargeForBroker: () =>
-            Effect.andThen(
-              tell("answer-too-large", { message_id: incoming.messageId, bytes: answer.body.length }),
-              publish(delivery, { ...answer, body: tooLarge(answer.status ?? 0) }, method)
-            )
-        })
-      )
+    const once = outlet.publish({ ...envelope(answer, incoming, method), body: answer.body }, () => !isLost())
+    const goesOn = (error: NotConfirmed | TooLargeForBroker) => error._tag === "NotConfirmed" && !isLost()
+    return once.pipe(
+      // Set up only when it is needed: a schedule for each answer takes a tenth of all that a request costs.
+      Effect.catchIf(goesOn, () =>
+        Effect.delay(Effect.retry(once, { schedule: publishAgain, while: goesOn }), publishPause)
+      ),
+      Effect.map(() => {
+        record(answers[answer.outcome], 1)
+        return true
+      }),
+      Effect.catchTags({
+        NotConfirmed: () => Effect.succeed(false),
+        TooLargeForBroker: () =>
+          Effect.andThen(
+            tell("answer-too-large", { message_id: incoming.messageId, bytes: answer.body.length }),
+            publish(delivery, { ...answer, body: tooLarge(answer.status ?? 0) }, method)
+          )
+      })
+    )
   }
 
   const reject = Effect.fnUntraced(function* (delivery: Delivery, rejected: Rejected, since: number) {
@@ -138,7 +142,16 @@ export const bridge = Effect.gen(function* () {
       // Nothing that waits comes before this: its place is that of its arrival.
       place = parking.placeOf(request, delivery)
       const deadline = ages.deadlineOf(request, delivery, clock.currentTimeMillisUnsafe())
-      return Effect.onError(journey({ request, delivery, place, deadline, since, at }), () => journal.release(request))
+      const arrival = {
+        request,
+        isRead: isRead(request.method, settings.ownReads),
+        delivery,
+        place,
+        deadline,
+        since,
+        at
+      }
+      return Effect.onError(journey(arrival), () => journal.release(request))
     }).pipe(
       Effect.catchCause((cause) => {
         at("answer")

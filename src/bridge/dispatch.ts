@@ -278,8 +278,9 @@ const open = Effect.gen(function* () {
   }
 
   /** Calls once it is on disk that these writes leave; they wait on if it cannot be written. */
-  const intended = (members: ReadonlyArray<Waiting>, call: Effect.Effect<void>) =>
-    journal.intend(members).pipe(
+  const intended = (members: ReadonlyArray<Waiting>, call: Effect.Effect<void>) => {
+    if (members.every(({ isRead }) => isRead)) return call
+    return journal.intend(members).pipe(
       Effect.andThen(
         Effect.suspend(() => {
           // The portal's limit counts from here: a slow disk may have taken seconds.
@@ -300,6 +301,7 @@ const open = Effect.gen(function* () {
         })
       )
     )
+  }
 
   const notSent = (one: Waiting) => {
     one.attempts--

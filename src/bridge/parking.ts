@@ -17,6 +17,7 @@ import { Pause } from "./pause.ts"
 /** A request that has arrived, what it came with, and its place in its line. */
 export interface Arrival {
   readonly request: Request
+  readonly isRead: boolean
   readonly delivery: Delivery
   readonly place: Place | undefined
   /** Until when it may leave, in milliseconds since 1970; for ever if undefined. */

@@ -147,7 +147,8 @@ export const durable = Effect.fnUntraced(function* (
     return key
   }
 
-  const entryOf = (request: Request) => (request.messageId === undefined ? undefined : running.get(keyOnce(request)))
+  const entryOf = (request: Request) =>
+    request.messageId === undefined || running.size === 0 ? undefined : running.get(keyOnce(request))
 
   const become = (next: JournalState) =>
     Effect.suspend(() => {

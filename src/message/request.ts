@@ -1,6 +1,6 @@
 import { Data, Redacted, Result } from "effect"
 import { isUtf8 } from "node:buffer"
-import { createHash, hash } from "node:crypto"
+import { hash } from "node:crypto"
 import type { Incoming } from "./incoming.ts"
 
 /** A request that can be sent. */
@@ -199,7 +199,7 @@ const readBody = (body: Uint8Array, limit: number): Result.Result<Body, Rejected
 
 /** The JSON of a list ends where its bracket closes, so that no two requests give the same bytes. */
 const identify = (names: ReadonlyArray<string>, body: Uint8Array) =>
-  createHash("sha256").update(JSON.stringify(names)).update(body).digest("base64url")
+  hash("sha256", Buffer.concat([Buffer.from(JSON.stringify(names)), body]), "base64url")
 
 /**
  * A message_id by which a request can be recognised. An empty one names nothing, and one that was not UTF-8 has lost the

@@ -37,7 +37,10 @@ const writingNames = new Set([
 ])
 
 /** A method as the portal knows it: in lower case, without the suffix that chooses JSON. */
-export const nameOf = (method: string): string => method.toLowerCase().replace(/\.json$/, "")
+export const nameOf = (method: string): string => {
+  const name = method.toLowerCase()
+  return name.endsWith(".json") ? name.slice(0, -".json".length) : name
+}
 
 /** True if a pattern means the method of this name. A star at its end covers any ending. */
 export const covers = (pattern: string, name: string): boolean => {
@@ -51,8 +54,8 @@ export const isRead = (method: string, own: ReadonlyArray<string>): boolean => {
   if (own.some((pattern) => covers(pattern, name))) return true
   if (writingNames.has(name)) return false
   if (readingNames.has(name)) return true
-  const words = name.split(".")
-  return documented.has(words[0] ?? "") && words.length > 1 && readingLastWords.has(words[words.length - 1] ?? "")
+  const dot = name.indexOf(".")
+  return dot >= 0 && documented.has(name.slice(0, dot)) && readingLastWords.has(name.slice(name.lastIndexOf(".") + 1))
 }
 
 const convergingLastWords = new Set(["update", "set", "delete"])

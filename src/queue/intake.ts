@@ -305,25 +305,23 @@ const open = Effect.gen(function* () {
     /** One channel, until it is lost or everything on it is to be returned. */
     const onLink = Effect.fnUntraced(function* (link: Link, buffer: Arrivals, well: Effect.Effect<void>) {
       const { channel, lost, isLost } = yield* openChannel(link, ({ model }) => model.createChannel())
-      const held = new Held(channel, new Window(firstWindow(now()), share), clock)
+      // Once the channel is to be closed its deliveries are as good as lost, though the broker has not said so yet.
+      let closing = false
+      const held = new Held(channel, new Window(firstWindow(now()), share), clock, () => closing || isLost())
       yield* watchAge(held)
       yield* Effect.acquireRelease(
         Effect.sync(() => channels.set(queue, held)),
         () => Effect.sync(() => channels.delete(queue))
       )
-      // Once the channel is to be closed its deliveries are as good as lost, though the broker has not said so yet.
-      let closing = false
       yield* Effect.addFinalizer(() => {
+        held.acknowledge()
         closing = true
         lostAt = now()
         return SubscriptionRef.update(losses, (count) => count + 1)
       })
       const deliver = (message: ConsumeMessage) => {
         taken.set(queue, (taken.get(queue) ?? 0) + 1)
-        Queue.offerUnsafe(
-          buffer,
-          held.take(message, queue, () => closing || isLost())
-        )
+        Queue.offerUnsafe(buffer, held.take(message, queue))
       }
       yield* well
       yield* Effect.raceAllFirst([
@@ -409,34 +407,32 @@ class Held {
   isSpoilt = false
   /** Deliveries of which the broker has no acknowledgement, by consumer. */
   private readonly lent = new Map<string, number>()
-  /** Acknowledgements that are not to leave yet. */
-  private withheld: Array<() => void> | undefined
+  /** They are done, and the broker does not know yet. */
+  private done: Array<ConsumeMessage> = []
+  private isWithheld = false
   private readonly clock: Clock.Clock
+  private readonly isLost: () => boolean
   private readonly waiting = new Set<{ readonly wanted: () => boolean; readonly resume: () => void }>()
 
-  constructor(channel: Channel, window: Window, clock: Clock.Clock) {
+  constructor(channel: Channel, window: Window, clock: Clock.Clock, isLost: () => boolean) {
     this.channel = channel
     this.window = window
     this.clock = clock
+    this.isLost = isLost
   }
 
-  take(message: ConsumeMessage, queue: string, isLost: () => boolean): Delivery {
+  take(message: ConsumeMessage, queue: string): Delivery {
     const tag = message.fields.deliveryTag
     const delivery: Delivery = {
       incoming: rawOf(message),
       queue,
       redelivered: message.fields.redelivered,
-      isLost,
+      isLost: this.isLost,
       ack: () => {
         this.open.delete(tag)
         this.window.close(tag)
-        const acknowledge = () => {
-          if (isLost()) return
-          this.lend(message, -1)
-          this.channel.ack(message)
-        }
-        if (this.withheld === undefined) acknowledge()
-        else this.withheld.push(acknowledge)
+        // A confirm tells of many answers at once: their requests are acknowledged together.
+        if (this.done.push(message) === 1) queueMicrotask(() => this.acknowledge())
         this.moved()
       },
       crowds: () => this.window.isHalfFull
@@ -458,16 +454,32 @@ class Held {
     return this.lent.get(consumerTag) ?? 0
   }
 
+  /** Tells the broker what is done: those before the oldest that is open by a single frame, the others one by one. */
+  acknowledge(): void {
+    if (this.isWithheld) return
+    const done = this.done
+    this.done = []
+    if (this.isLost()) return
+    const oldest = this.open.keys().next().value ?? Infinity
+    let last: ConsumeMessage | undefined
+    for (const message of done) {
+      const tag = message.fields.deliveryTag
+      this.lend(message, -1)
+      if (tag > oldest) this.channel.ack(message)
+      else if (last === undefined || tag > last.fields.deliveryTag) last = message
+    }
+    if (last !== undefined) this.channel.ack(last, true)
+  }
+
   /** Nothing is acknowledged before `effect` has ended. */
   withoutAcks(effect: Effect.Effect<void>): Effect.Effect<void> {
     return Effect.suspend(() => {
-      this.withheld = []
+      this.isWithheld = true
       return Effect.ensuring(
         effect,
         Effect.sync(() => {
-          const acks = this.withheld ?? []
-          this.withheld = undefined
-          for (const acknowledge of acks) acknowledge()
+          this.isWithheld = false
+          this.acknowledge()
         })
       )
     })

@@ -1,7 +1,6 @@
 import type { ConfirmChannel, Options } from "amqplib"
 import {
   Cause,
-  Clock,
   Context,
   Data,
   Deferred,
@@ -37,6 +36,8 @@ export class TooLargeForBroker extends Data.TaggedError("TooLargeForBroker")<{ r
 
 /** The answer queue does not exist: the broker gave an answer back. */
 class NotRouted extends Data.TaggedError("NotRouted")<{ readonly reason: string }> {}
+
+const notPublished = new NotConfirmed({ reason: "it was not published" })
 
 /** What goes into the answer queue. */
 export interface Outgoing {
@@ -85,8 +86,8 @@ export interface OutletTrouble {
 /** Answers that the broker has, or may have, and has not confirmed. */
 export interface Unconfirmed {
   readonly count: number
-  /** Since when the oldest of them is the next to be confirmed, in milliseconds of the monotonic clock. */
-  readonly since: number
+  /** Tells the oldest of them, which is the next to be confirmed, from all others. */
+  readonly next: unknown
   /** How many answers were confirmed or refused so far. */
   readonly confirmed: number
 }
@@ -99,8 +100,6 @@ interface Session {
   full: boolean
   /** What was published and is not confirmed, in its order: a broker confirms the answers of one queue in their order. */
   readonly pending: Set<(error: Error) => void>
-  /** Since when the first of them is the first. */
-  headSince: number
   /** Set when an answer came back: a return precedes its own confirm, so from then on no confirm means anything. */
   returned: boolean
 }
@@ -137,8 +136,6 @@ const open = Effect.gen(function* () {
   let limit = Infinity
   let confirmed = 0
   const restarts = yield* SubscriptionRef.make(0)
-  const clock = yield* Clock.Clock
-  const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
 
   /** What keeps every answer from going out now. */
   const obstacle = () => {
@@ -162,7 +159,7 @@ const open = Effect.gen(function* () {
 
   const use = Effect.fnUntraced(function* (channel: ConfirmChannel) {
     const notRouted = yield* Deferred.make<never, NotRouted>()
-    const opened: Session = { channel, notRouted, full: false, returned: false, pending: new Set(), headSince: 0 }
+    const opened: Session = { channel, notRouted, full: false, returned: false, pending: new Set() }
     channel.on("return", ({ fields }) => {
       opened.returned = true
       const reason = "replyText" in fields ? String(fields.replyText) : "returned"
@@ -245,43 +242,55 @@ const open = Effect.gen(function* () {
   yield* Stream.runForEach(SubscriptionRef.changes(connection.blocked), () => refresh).pipe(Effect.forkScoped)
 
   const send = (used: Session, { messageId, correlationId, headers, body }: Outgoing) =>
-    Effect.tryPromise({
-      try: () =>
-        new Promise<void>((done, failed) => {
-          const options: Options.Publish = {
-            persistent: true,
-            mandatory: true,
-            contentType: "application/json",
-            headers,
-            ...(messageId === undefined ? {} : { messageId }),
-            ...(correlationId === undefined ? {} : { correlationId })
-          }
-          const bytes = Buffer.from(body.buffer, body.byteOffset, body.byteLength)
-          const { pending } = used
-          const more = used.channel.sendToQueue(queue, bytes, options, (error) => {
-            const isFirst = pending.values().next().value === failed
-            pending.delete(failed)
-            if (isFirst) used.headSince = now()
-            if (error === null || error.message === nacked) confirmed++
-            if (error === null && !used.returned) done()
-            else failed(error ?? new Error("the answer came back"))
-          })
-          if (pending.size === 0) used.headSince = now()
-          pending.add(failed)
-          // What was just written is kept by the library all the same; only the next one has to wait.
-          if (!more) {
-            used.full = true
-            writable.closeUnsafe()
-            run(refresh)
-          }
-        }),
-      catch: (cause) =>
-        body.length > limit ? new TooLargeForBroker({ limit }) : new NotConfirmed({ reason: reasonOf(cause) })
+    Effect.callback<void, NotConfirmed | TooLargeForBroker>((resume) => {
+      const { pending } = used
+      const failed = (error: unknown) => {
+        pending.delete(failed)
+        const reason = reasonOf(error)
+        resume(Effect.fail(body.length > limit ? new TooLargeForBroker({ limit }) : new NotConfirmed({ reason })))
+      }
+      const options: Options.Publish = {
+        persistent: true,
+        mandatory: true,
+        contentType: "application/json",
+        headers,
+        ...(messageId === undefined ? {} : { messageId }),
+        ...(correlationId === undefined ? {} : { correlationId })
+      }
+      const bytes = Buffer.from(body.buffer, body.byteOffset, body.byteLength)
+      const told = (error: Error | null) => {
+        const isNacked = error?.message === nacked
+        if (error === null || isNacked) confirmed++
+        if (isNacked) run(refused)
+        if (error !== null) return failed(error)
+        if (used.returned) return failed(new Error("the answer came back"))
+        if (refusing) run(accepted)
+        pending.delete(failed)
+        resume(Effect.void)
+      }
+      pending.add(failed)
+      try {
+        // What was just written is kept by the library all the same; only the next one has to wait.
+        if (used.channel.sendToQueue(queue, bytes, options, told)) return
+        used.full = true
+        writable.closeUnsafe()
+        run(refresh)
+      } catch (error) {
+        failed(error)
+      }
+    })
+
+  const publish = (outgoing: Outgoing, wanted: () => boolean): Effect.Effect<void, NotConfirmed | TooLargeForBroker> =>
+    Effect.suspend(() => {
+      if (!wanted()) return Effect.fail(notPublished)
+      if (!Latch.isOpen(writable)) return Effect.andThen(writable.await, publish(outgoing, wanted))
+      if (session === undefined) return Effect.fail(notPublished)
+      if (outgoing.body.length > limit) return Effect.fail(new TooLargeForBroker({ limit }))
+      return send(session, outgoing)
     })
 
   let refusalTold = false
   const accepted = Effect.suspend(() => {
-    if (!refusing) return Effect.void
     refusing = false
     return refresh
   })
@@ -321,20 +330,11 @@ const open = Effect.gen(function* () {
     }),
     unconfirmed: Effect.sync(() => ({
       count: session?.pending.size ?? 0,
-      since: session?.headSince ?? 0,
+      next: session?.pending.values().next().value,
       confirmed
     })),
     restart: SubscriptionRef.update(restarts, (count) => count + 1),
     confirms,
-    publish: (outgoing, wanted) =>
-      Effect.gen(function* () {
-        while (wanted() && !Latch.isOpen(writable)) yield* writable.await
-        if (session === undefined || !wanted()) return yield* new NotConfirmed({ reason: "it was not published" })
-        if (outgoing.body.length > limit) return yield* new TooLargeForBroker({ limit })
-        yield* send(session, outgoing)
-        yield* accepted
-      }).pipe(
-        Effect.tapError((error) => (error._tag === "NotConfirmed" && error.reason === nacked ? refused : Effect.void))
-      )
+    publish
   })
 })

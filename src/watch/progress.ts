@@ -183,12 +183,12 @@ const open = Effect.fnUntraced(function* (scale: number) {
   }
 
   const ofOutlet = Effect.gen(function* () {
-    const { confirmed, count, since } = yield* outlet.unconfirmed
+    const { confirmed, count, next: oldest } = yield* outlet.unconfirmed
     if (excused !== confirmed) excused = undefined
     const waits = isMute() || SubscriptionRef.getUnsafe(outlet.closed) !== undefined
     if (count === 0 || excused !== undefined || waits) return []
     const what = `${settings.ampqOut} does not confirm an answer`
-    return [{ key: `outlet ${since}`, part: "outlet", limit: bound("confirm"), what } satisfies Suspicion]
+    return [{ key: oldest, part: "outlet", limit: bound("confirm"), what } satisfies Suspicion]
   })
 
   const actions: Readonly<Record<Remedy, Effect.Effect<void>>> = {

@@ -23,7 +23,7 @@ interface World {
   queue: { messageCount: number; consumerCount: number }
   journal: JournalState
   closed: string | undefined
-  unconfirmed: { count: number; since: number; confirmed: number }
+  unconfirmed: { count: number; next: unknown; confirmed: number }
   confirms: boolean
   /** Requests that are at this stage. */
   stages: ReadonlyArray<Stage>
@@ -39,7 +39,7 @@ const atRest: World = {
   queue: { messageCount: 0, consumerCount: 1 },
   journal: { _tag: "ready" },
   closed: undefined,
-  unconfirmed: { count: 0, since: 0, confirmed: 0 },
+  unconfirmed: { count: 0, next: undefined, confirmed: 0 },
   confirms: false,
   stages: [],
   isHeld: true,
@@ -167,7 +167,7 @@ describe("a reason to wait is no stall, for five minutes", () => {
     },
     "an alarm": {
       closed: "the broker takes no messages: low on memory",
-      unconfirmed: { count: 3, since: 0, confirmed: 0 },
+      unconfirmed: { count: 3, next: "first", confirmed: 0 },
       stages: ["answer", "waiting"]
     },
     "an answer queue that refuses": { closed: "the queue out refuses messages", stages: ["answer"] },
@@ -224,7 +224,7 @@ describe("a stall is told of, and its part restarted, within half a minute", () 
       "dispatch"
     ],
     "a confirm that never comes": [
-      { unconfirmed: { count: 1, since: 0, confirmed: 7 }, stages: ["answer"] },
+      { unconfirmed: { count: 1, next: "first", confirmed: 7 }, stages: ["answer"] },
       "stalled outlet out does not confirm an answer",
       "outlet"
     ]
@@ -286,7 +286,7 @@ effect("systemd is fed while there is hope, starved when there is none, and fed 
 effect("an answer queue that confirms nothing though the broker does is told of once, and left alone", () =>
   Effect.gen(function* () {
     const { fed, news, pass, world } = yield* watching({
-      unconfirmed: { count: 1, since: 0, confirmed: 7 },
+      unconfirmed: { count: 1, next: "first", confirmed: 7 },
       confirms: true
     })
     yield* pass(600)
@@ -296,7 +296,7 @@ effect("an answer queue that confirms nothing though the broker does is told of 
     })
     expect(fed()).toBe(41)
     // Once it has confirmed again, it may stall again.
-    world.unconfirmed = { count: 1, since: 600_000, confirmed: 8 }
+    world.unconfirmed = { count: 1, next: "second", confirmed: 8 }
     yield* pass(30)
     expect(news().told).toEqual(["stalled outlet out does not confirm an answer"])
   })
