@@ -34,8 +34,8 @@ import {
 
 const MiB = 1024 * 1024
 
-/** For how long an answer is held back while it cannot be written. */
-const holdAnswers = Duration.seconds(30)
+/** In milliseconds: for how long an answer is held back while it cannot be written. */
+const holdAnswers = 30_000
 
 /**
  * The longest silence towards the store (see the lease in postgres.ts), and the longest that a confirm or a withdrawal
@@ -269,9 +269,9 @@ export const durable = Effect.fnUntraced(function* (
       entry.settled = { answer, answered }
       pending.rows.add(entry)
       wake()
-      return Deferred.await(entry.onDisk).pipe(
-        Effect.timeoutOption(holdAnswers),
-        Effect.andThen(Effect.sync(() => end(entry, answer)))
+      return Effect.andThen(
+        Deferred.await(entry.onDisk),
+        Effect.sync(() => end(entry, answer))
       )
     })
 
@@ -489,7 +489,16 @@ export const durable = Effect.fnUntraced(function* (
     }
   })
 
+  /** One look for all answers: a timer for each of them would cost more than to write it. */
+  const giveUpHolding = Effect.gen(function* () {
+    yield* Effect.sleep("1 second")
+    const before = now() - holdAnswers
+    for (const { onDisk, settled } of running.values())
+      if (settled !== undefined && settled.answered.at <= before) Deferred.doneUnsafe(onDisk, Effect.void)
+  })
+
   yield* Effect.forkScoped(keepOpen)
+  yield* Effect.forkScoped(Effect.forever(giveUpHolding))
 
   return {
     recall,
