@@ -1,7 +1,7 @@
 import { Duration } from "effect"
 import { type Answer, ownError } from "../message/answer.ts"
 import type { Request } from "../message/request.ts"
-import type { Delivery } from "../queue/intake.ts"
+import type { Delivery } from "../queue/held.ts"
 import { isParked } from "../queue/parked.ts"
 
 /** Earlier than this nothing was made: it is a counter, or a clock that was never set. */

@@ -1,6 +1,6 @@
 import { Clock, Context, Effect, Layer } from "effect"
 import type { Request } from "../message/request.ts"
-import type { Delivery } from "../queue/intake.ts"
+import type { Delivery } from "../queue/held.ts"
 
 /**
  * Where a delivery is on its way. `journal`: asking it, or writing to it; `twin`: the same request is under way, and its

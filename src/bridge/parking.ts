@@ -2,7 +2,7 @@ import { Clock, Duration, Effect, Option, Queue, Result, Stream, SubscriptionRef
 import { readRequest, type Request } from "../message/request.ts"
 import * as Metrics from "../metrics.ts"
 import { isRead } from "../portal/methods.ts"
-import type { Delivery } from "../queue/intake.ts"
+import type { Delivery } from "../queue/held.ts"
 import { until } from "../queue/kept.ts"
 import { isParked, Parked } from "../queue/parked.ts"
 import type { Note, ParkedDelivery, Verdict } from "../queue/walk.ts"

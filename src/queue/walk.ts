@@ -1,7 +1,7 @@
 import type { ConfirmChannel, ConsumeMessage, Options } from "amqplib"
 import { Latch, Result } from "effect"
 import { type NotTaken, publisher } from "./confirm.ts"
-import type { Delivery } from "./intake.ts"
+import type { Delivery } from "./held.ts"
 import { copyOf, type Raw, rawOf } from "./raw.ts"
 
 /** What is written on a request when it is parked. Times are milliseconds of the wall clock. */

@@ -3,7 +3,7 @@ import { Duration, Redacted } from "effect"
 import fc from "fast-check"
 import { madeAt, openAges } from "../../src/bridge/age.ts"
 import type { Request } from "../../src/message/request.ts"
-import type { Delivery } from "../../src/queue/intake.ts"
+import type { Delivery } from "../../src/queue/held.ts"
 import type { ParkedDelivery } from "../../src/queue/walk.ts"
 
 const now = Date.parse("2026-11-26T10:00:00Z")

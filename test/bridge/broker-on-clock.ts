@@ -1,6 +1,7 @@
 import type { MessageProperties } from "amqplib"
 import { Effect, Layer, Queue, Stream, SubscriptionRef } from "effect"
-import { type Delivery, Intake, type Wanted } from "../../src/queue/intake.ts"
+import type { Delivery } from "../../src/queue/held.ts"
+import { Intake, type Wanted } from "../../src/queue/intake.ts"
 import { NotConfirmed, type Outgoing, Outlet } from "../../src/queue/outlet.ts"
 import { isParked, NotParked, Parked, type State, WalkCut } from "../../src/queue/parked.ts"
 import type { Raw } from "../../src/queue/raw.ts"

@@ -6,7 +6,7 @@ import { until as become } from "../../src/queue/kept.ts"
 import { Parked } from "../../src/queue/parked.ts"
 import { rawOf } from "../../src/queue/raw.ts"
 import { Topology } from "../../src/queue/topology.ts"
-import type { Delivery } from "../../src/queue/intake.ts"
+import type { Delivery } from "../../src/queue/held.ts"
 import { Settings } from "../../src/settings.ts"
 import { onLink } from "../rig/producer.ts"
 
