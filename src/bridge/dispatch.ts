@@ -17,7 +17,7 @@ import { tell } from "../events.ts"
 import type { Request } from "../message/request.ts"
 import { Journal } from "../journal/journal.ts"
 import { packed, portalRequests, portalTime, recorder, refusals, retries, waited } from "../metrics.ts"
-import { mostCommands, pack, unpack } from "../portal/batch.ts"
+import { pack, unpack } from "../portal/batch.ts"
 import { type Call, Portal } from "../portal/client.ts"
 import * as Limits from "../portal/limits.ts"
 import { type FinalOutcome, judge, type Outcome, provesLife, Unknown } from "../portal/outcome.ts"
@@ -29,9 +29,8 @@ import type { Lines } from "./lines.ts"
 import { Pause } from "./pause.ts"
 import { Tally } from "./tally.ts"
 import { type Asker, commandFor, type ReadPause, type Reply, type Waiting, WaitingRoom } from "./room.ts"
-import { batchOf, duesOf, type Scene, Turn, type WaitReason, withoutJournal } from "./turn.ts"
-
-export type Health = "well" | "away"
+import { batchOf, duesOf, type Scene, Turn, withoutJournal } from "./turn.ts"
+import { type Health, methodsIn, perCallIn, type Seen, waitsIn, whereaboutsIn, type Whereabouts } from "./waits.ts"
 
 /** What moves, for whoever watches. Times are milliseconds of the monotonic clock. */
 export interface Activity {
@@ -77,53 +76,8 @@ export class Dispatch extends Context.Service<
   ).pipe(Layer.provideMerge(Layer.mergeAll(Tally.layer, Pause.layer)))
 }
 
-/** The waiting room and the portal's limits at one moment. Times are milliseconds of the monotonic clock. */
-export interface Seen {
-  readonly at: number
-  readonly limits: Limits.Limits
-  /** Calls that are under way, and the requests in them. */
-  readonly calls: number
-  readonly requests: number
-  /** Calls that may be under way. */
-  readonly allowed: number
-  readonly waiting: ReadonlyMap<WaitReason, Waits>
-  /** Seconds of operating time that those who wait will take, by method, and how many there are. */
-  readonly methods: ReadonlyMap<string, { readonly count: number; readonly seconds: number }>
-  /** Requests in one call, when the rate is scarce. */
-  readonly perCall: number
-  /** Milliseconds that a call takes; undefined before one was answered. */
-  readonly callTakes: number | undefined
-  readonly health: { readonly state: Health; readonly since: number; readonly reason: string | undefined }
-  /** The portal refuses the whole account, not only this bridge's calls. */
-  readonly accountBlocked: boolean
-}
-
-export interface Waits {
-  readonly count: number
-  /** Since when the oldest of them waits, for whatever reason. */
-  readonly since: number
-  /** When the first of them may go, as far as is known. */
-  readonly until: number | undefined
-}
-
-export interface Whereabouts {
-  readonly at: number
-  readonly waiting: ReadonlyArray<{
-    readonly method: string
-    readonly credential: string
-    readonly reason: WaitReason
-    readonly since: number
-    readonly until: number | undefined
-  }>
-}
-
 /** Calls by which the requests in one call are told: the older ones count less. */
 const remembered = 30
-/** What the waiting room lets expect counts like so many calls. */
-const expected = 5
-/** Those who are looked at for that. */
-const sample = 200
-
 type UnknownOutcome = Extract<Outcome, { _tag: "Unknown" }>
 
 /** Stands for a call whose handling broke: whether it was executed is as unknown as can be. */
@@ -507,78 +461,22 @@ const open = Effect.gen(function* () {
     () => Effect.sync(wake)
   )
 
-  /** Tells why one waits, and until when as far as is known. */
-  const reasons = (turn: Turn, { at, ceiling }: Scene) => {
-    const all: WaitReason | undefined = isPaused() ? "pause" : answersCannotGo() ? "broker" : undefined
-    const free = Limits.room(limits, at, inFlight, ceiling)
-    const untilOf = (one: Waiting, reason: WaitReason) => {
-      if (reason === "repetition") return one.notBefore
-      if (reason === "operating time")
-        return Limits.methodTime(limits, at, one.method, underWay.get(one.method) ?? 0).until
-      return reason === free.reason ? free.until : undefined
-    }
-    return (one: Waiting) => {
-      const reason: WaitReason = all ?? turn.obstacle(one) ?? (free.calls < 1 ? free.reason : "company")
-      return { reason, until: untilOf(one, reason) }
-    }
-  }
-
-  /** Why they wait, and when the first for the same reason may go. */
-  const whyWaiting = (turn: Turn, scene: Scene) => {
-    const why = reasons(turn, scene)
-    const waiting = new Map<WaitReason, Waits>()
-    for (const one of room.everyone) {
-      const { reason, until } = why(one)
-      const before = waiting.get(reason)
-      waiting.set(reason, {
-        count: (before?.count ?? 0) + 1,
-        since: Math.min(before?.since ?? Infinity, one.since),
-        until: until === undefined ? before?.until : Math.min(before?.until ?? Infinity, until)
-      })
-    }
-    return waiting
-  }
-
-  /** Requests in one call, when the rate is scarce: as it was, and as the waiting room lets expect. */
-  const perCall = (turn: Turn) => {
-    const some = room.everyone.slice(0, sample)
-    const together = some.filter((one) => turn.mayBePacked(one)).length
-    const calls = some.length - together + together / mostCommands
-    const prior = some.length === 0 ? 1 : some.length / calls
-    return (batched.requests + prior * expected) / (batched.calls + expected)
-  }
-
-  const find = (messageId: string): Whereabouts => {
-    const scene = sceneNow()
-    const why = reasons(new Turn(scene), scene)
-    const waiting = room.everyone
-      .filter(({ request }) => request.messageId === messageId)
-      .map((one) => {
-        const { reason, until } = why(one)
-        const { method, credential } = one.request
-        return { method, credential, reason, since: one.since, until }
-      })
-    return { at: scene.at, waiting }
-  }
+  /** What keeps all of them from leaving. */
+  const standstill = () => (isPaused() ? "pause" : answersCannotGo() ? "broker" : undefined)
 
   const seen = (): Seen => {
     const scene = sceneNow()
     const { at, ceiling } = scene
     const turn = new Turn(scene)
-    const methods = new Map<string, { count: number; seconds: number }>()
-    for (const { method } of room.everyone) {
-      const { count, seconds } = methods.get(method) ?? { count: 0, seconds: 0 }
-      methods.set(method, { count: count + 1, seconds: seconds + Limits.costOf(limits, method) })
-    }
     return {
       at,
       limits,
       calls: inFlight,
       requests: travelling,
       allowed: Limits.concurrencyOf(limits, at, ceiling),
-      waiting: whyWaiting(turn, scene),
-      methods,
-      perCall: perCall(turn),
+      waiting: waitsIn(scene, turn, standstill()),
+      methods: methodsIn(scene),
+      perCall: perCallIn(scene, turn, batched),
       callTakes,
       health: { state: SubscriptionRef.getUnsafe(health), since: healthSince, reason: awayReason },
       accountBlocked: accountBlocked && limits.health === "away"
@@ -640,7 +538,7 @@ const open = Effect.gen(function* () {
     }),
     health,
     seen: Effect.sync(seen),
-    find: (messageId) => Effect.sync(() => find(messageId)),
+    find: (messageId) => Effect.sync(() => whereaboutsIn(sceneNow(), standstill(), messageId)),
     activity: {
       held,
       oldestCall: () => calls.values().next().value,

@@ -1,4 +1,4 @@
-import type { Seen } from "../bridge/dispatch.ts"
+import type { Seen } from "../bridge/waits.ts"
 import type { Done } from "../bridge/tally.ts"
 import * as Limits from "../portal/limits.ts"
 

@@ -1,6 +1,7 @@
 import { Clock, Context, Effect, Layer, MutableRef, Redacted, Schedule, SubscriptionRef } from "effect"
 import packaged from "../../package.json" with { type: "json" }
-import { Dispatch, type Seen } from "../bridge/dispatch.ts"
+import { Dispatch } from "../bridge/dispatch.ts"
+import type { Seen } from "../bridge/waits.ts"
 import { Pause } from "../bridge/pause.ts"
 import { type Done, Tally } from "../bridge/tally.ts"
 import { Journal } from "../journal/journal.ts"
