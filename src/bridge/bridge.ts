@@ -129,8 +129,10 @@ export const bridge = Effect.gen(function* () {
   const total = (delivery: Delivery) => {
     const since = now()
     tally.begun()
-    const way = journeys.begin(delivery)
-    const at = (stage: Stage) => journeys.at(way, stage)
+    const way = journeys.begin(delivery, since)
+    const at = (stage: Stage) => {
+      way.stage = stage
+    }
     let place: Place | undefined
     return Effect.suspend(() => {
       const read = readRequest(delivery.incoming, settings.maxRequest)

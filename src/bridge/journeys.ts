@@ -1,4 +1,4 @@
-import { Clock, Context, Effect, Layer } from "effect"
+import { Context, Layer } from "effect"
 import type { Request } from "../message/request.ts"
 import type { Delivery } from "../queue/held.ts"
 
@@ -12,19 +12,20 @@ export type Stage = "journal" | "twin" | "waiting" | "doubt" | "parking" | "answ
 /** One delivery that the bridge works on. */
 export interface Journey {
   readonly delivery: Delivery
+  /** Tells it from all others. */
+  readonly number: number
+  /** Since when, in milliseconds of the monotonic clock. */
+  readonly since: number
   /** Undefined for a message that is no request. */
   request: Request | undefined
   stage: Stage
-  /** Since when it is at this stage, in milliseconds of the monotonic clock. */
-  since: number
 }
 
-/** What the bridge works on now, for whoever watches: each delivery with where it is and since when. */
+/** What the bridge works on now, for whoever watches: each delivery with where it is. */
 export class Journeys extends Context.Service<
   Journeys,
   {
-    readonly begin: (delivery: Delivery) => Journey
-    readonly at: (journey: Journey, stage: Stage) => void
+    readonly begin: (delivery: Delivery, since: number) => Journey
     readonly end: (journey: Journey) => void
     /** By the message, which stays the same where a delivery is wrapped. */
     readonly isUnderWay: (delivery: Delivery) => boolean
@@ -34,34 +35,24 @@ export class Journeys extends Context.Service<
     readonly ended: () => number
   }
 >()("b24rmq/Journeys") {
-  static readonly layer = Layer.effect(
-    Journeys,
-    Effect.gen(function* () {
-      const clock = yield* Clock.Clock
-      const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
-      const underWay = new Map<Delivery["incoming"], Journey>()
-      let begun = 0
-      let ended = 0
-      return Journeys.of({
-        begin: (delivery) => {
-          const journey: Journey = { delivery, request: undefined, stage: "journal", since: now() }
-          underWay.set(delivery.incoming, journey)
-          begun++
-          return journey
-        },
-        at: (journey, stage) => {
-          journey.stage = stage
-          journey.since = now()
-        },
-        end: ({ delivery }) => {
-          underWay.delete(delivery.incoming)
-          ended++
-        },
-        isUnderWay: ({ incoming }) => underWay.has(incoming),
-        all: () => underWay.values(),
-        begun: () => begun,
-        ended: () => ended
-      })
+  static readonly layer = Layer.sync(Journeys, () => {
+    const underWay = new Map<Delivery["incoming"], Journey>()
+    let begun = 0
+    let ended = 0
+    return Journeys.of({
+      begin: (delivery, since) => {
+        const journey: Journey = { delivery, number: begun++, since, request: undefined, stage: "journal" }
+        underWay.set(delivery.incoming, journey)
+        return journey
+      },
+      end: ({ delivery }) => {
+        underWay.delete(delivery.incoming)
+        ended++
+      },
+      isUnderWay: ({ incoming }) => underWay.has(incoming),
+      all: () => underWay.values(),
+      begun: () => begun,
+      ended: () => ended
     })
-  )
+  })
 }

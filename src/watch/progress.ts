@@ -149,7 +149,8 @@ const open = Effect.fnUntraced(function* (scale: number) {
     const suspicions: Array<Suspicion> = []
     for (const journey of journeys.all()) {
       const found = at - journey.since < bound("young") ? undefined : suspect(journey)
-      if (found !== undefined) suspicions.push({ ...found, part: "bridge", key: journey })
+      if (found === undefined) continue
+      suspicions.push({ ...found, part: "bridge", key: `journey ${journey.number} ${journey.stage}` })
     }
     return suspicions
   })

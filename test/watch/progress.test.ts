@@ -137,9 +137,9 @@ const watching = Effect.fnUntraced(function* (changes: Partial<World>) {
     Effect.tap(({ journeys }) =>
       Effect.sync(() => {
         for (const stage of world.stages) {
-          const journey = journeys.begin(delivery("{}"))
+          const journey = journeys.begin(delivery("{}"), 0)
           journey.request = { id: "id" } as unknown as Request
-          journeys.at(journey, stage)
+          journey.stage = stage
         }
       })
     ),
