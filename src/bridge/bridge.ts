@@ -96,24 +96,24 @@ export const bridge = Effect.gen(function* () {
     const { incoming, isLost } = delivery
     const once = outlet.publish({ ...envelope(answer, incoming, method), body: answer.body }, () => !isLost())
     const goesOn = (error: NotConfirmed | TooLargeForBroker) => error._tag === "NotConfirmed" && !isLost()
-    return once.pipe(
-      // Set up only when it is needed: a schedule for each answer takes a tenth of all that a request costs.
-      Effect.catchIf(goesOn, () =>
-        Effect.delay(Effect.retry(once, { schedule: publishAgain, while: goesOn }), publishPause)
-      ),
-      Effect.map(() => {
-        record(answers[answer.outcome], 1)
-        return true
-      }),
-      Effect.catchTags({
-        NotConfirmed: () => Effect.succeed(false),
-        TooLargeForBroker: () =>
-          Effect.andThen(
+    const published = (attempts: typeof once): Effect.Effect<boolean> =>
+      Effect.matchEffect(attempts, {
+        onSuccess: () => {
+          record(answers[answer.outcome], 1)
+          return Effect.succeed(true)
+        },
+        onFailure: (error) => {
+          if (isLost()) return Effect.succeed(false)
+          // A schedule is set up only when it is needed: one for each answer takes a tenth of all that a request costs.
+          if (error._tag === "NotConfirmed")
+            return published(Effect.delay(Effect.retry(once, { schedule: publishAgain, while: goesOn }), publishPause))
+          return Effect.andThen(
             tell("answer-too-large", { message_id: incoming.messageId, bytes: answer.body.length }),
             publish(delivery, { ...answer, body: tooLarge(answer.status ?? 0) }, method)
           )
+        }
       })
-    )
+    return published(once)
   }
 
   const reject = Effect.fnUntraced(function* (delivery: Delivery, rejected: Rejected, since: number) {
