@@ -23,7 +23,7 @@ const oneWrite = Effect.fnUntraced(function* (journal: Journal["Service"], id: s
   yield* journal.recall(one, false)
   yield* journal.intend(departing(one))
   yield* journal.settle(one, answer(text))
-  yield* journal.confirmed(one, true)
+  yield* journal.confirmed(one, "done", false)
 })
 
 /** As packed in batches: all of fifty leave together, and are answered together. */
@@ -32,7 +32,7 @@ const fifty = Effect.fnUntraced(function* (journal: Journal["Service"], name: st
   yield* Effect.forEach(many, (one) => journal.recall(one, false), { concurrency: "unbounded" })
   yield* journal.intend(departing(...many))
   yield* Effect.forEach(many, (one) => journal.settle(one, answer(text)), { concurrency: "unbounded" })
-  yield* Effect.forEach(many, (one) => journal.confirmed(one, true))
+  yield* Effect.forEach(many, (one) => journal.confirmed(one, "done", false))
 })
 
 const timed = (work: Effect.Effect<unknown, unknown>, writes: number) =>

@@ -61,8 +61,11 @@ export const openAsking = Effect.fnUntraced(function* (
         case "Answered":
           record(replays, 1)
           return known.confirmed ? { ...known.answer, replayed: true } : known.answer
-        case "InDoubt":
-          return yield* findOut(arrival, inherited(request, known.sent))
+        case "InDoubt": {
+          const ending = yield* findOut(arrival, inherited(request, known.sent))
+          if (ending !== "overtaken") return ending
+          break
+        }
         case "Running": {
           // A twin that came later must not wait for us: it does where a broker that was killed brings again what was parked.
           const twin = places.get(request.id)
@@ -76,7 +79,9 @@ export const openAsking = Effect.fnUntraced(function* (
           const forgotten = delivery.redelivered && !isRead ? yield* journal.lostMemorySince : undefined
           if (forgotten !== undefined) {
             const sent = { firstAt: 0, at: forgotten, attempts: 1, stamped: stamp }
-            return yield* findOut(arrival, inherited(request, sent))
+            const ending = yield* findOut(arrival, inherited(request, sent))
+            if (ending !== "overtaken") return ending
+            break
           }
           const ending = yield* ask(arrival)
           if (ending !== "overtaken") return ending
@@ -138,7 +143,13 @@ export const openAsking = Effect.fnUntraced(function* (
     // so it is answered only then; where a repeat could not be recognised, at once.
     const mayLand = place !== undefined && doubt.remedy._tag === "Tell"
     const waits = mayLand && outlivesUs(request)
-    const found = waits && !(yield* ended(doubt, means)) ? undefined : yield* resolve(doubt, means)
+    const resolved = Effect.catchTag(resolve(doubt, means), "TakenUp", () => Effect.succeed("overtaken" as const))
+    const found = waits && !(yield* ended(doubt, means)) ? undefined : yield* resolved
+    if (found === "overtaken") {
+      record(doubtsEnded.returned, 1)
+      yield* journal.release(request)
+      return found
+    }
     const answer = found ?? (mayComeAgain(doubt) ? undefined : told(doubt, " The bridge was stopped meanwhile."))
     record(doubtsEnded[endOf(answer)], 1)
     if (answer === undefined) {
@@ -148,7 +159,7 @@ export const openAsking = Effect.fnUntraced(function* (
     at("journal")
     yield* journal.settle(request, answer)
     // It was not executed, and may be sent anew.
-    if (answer.outcome === "rejected") yield* journal.confirmed(request, false)
+    if (answer.outcome === "rejected") yield* journal.confirmed(request, answer.outcome, false)
     if (answer.outcome !== "unknown") yield* tell("outcome-found", about)
     else {
       yield* tell("outcome-unknown", about)
@@ -168,13 +179,13 @@ export const openAsking = Effect.fnUntraced(function* (
 
   const doubtOf = (
     request: Request,
-    { attempts, packed, sentAt }: Departed,
+    { attempts, endedAt, packed, sentAt }: Departed,
     { reason, status }: Extract<FinalOutcome, { _tag: "Unknown" }>
   ): Doubt => ({
     request,
     remedy: remedyFor(request, ownRemedies, third),
     sentAt,
-    lastSentAt: sentAt,
+    latestStart: endedAt,
     inherited: false,
     attempts,
     reason,
@@ -189,7 +200,7 @@ export const openAsking = Effect.fnUntraced(function* (
       request: sent,
       remedy: remedyFor(sent, ownRemedies, third),
       sentAt: firstAt,
-      lastSentAt: at,
+      latestStart: at,
       inherited: true,
       attempts,
       reason: "the bridge ended before one came",
@@ -203,8 +214,7 @@ export const openAsking = Effect.fnUntraced(function* (
     confirmed: ({ isRead, request }, answer) => {
       // One that was too old is not remembered: by now it may have been sent anew, and be under way.
       if (answer.outcome === "rejected") return Effect.void
-      // A refused request may be sent again once its cause is removed, and reading again does no harm.
-      return journal.confirmed(request, answer.outcome !== "refused" && !isRead)
+      return journal.confirmed(request, answer.outcome, isRead)
     }
   }
 })

@@ -270,7 +270,14 @@ const open = Effect.gen(function* () {
     )
 
   const sent = (one: Waiting, outcome: FinalOutcome, packed: boolean) =>
-    room.leave(one, { _tag: "Sent", outcome, attempts: one.attempts, packed, sentAt: one.sentAt })
+    room.leave(one, {
+      _tag: "Sent",
+      outcome,
+      attempts: one.attempts,
+      packed,
+      sentAt: one.sentAt,
+      endedAt: clock.currentTimeMillisUnsafe()
+    })
 
   /** The third version recognises a write that comes again by its key. */
   const keyFor = ({ isRead, request }: Waiting) => (packs || isRead ? undefined : keyOf(request))

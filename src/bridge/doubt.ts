@@ -1,4 +1,4 @@
-import { Clock, DateTime, Duration, Effect } from "effect"
+import { Clock, Data, DateTime, Duration, Effect } from "effect"
 import { type Answer, ownError } from "../message/answer.ts"
 import type { Request } from "../message/request.ts"
 import { mostCommands } from "../portal/batch.ts"
@@ -15,8 +15,11 @@ export interface Doubt {
   readonly remedy: Remedy
   /** When it was sent first, in milliseconds since 1970, 0 if nobody knows: keys are remembered from then on. */
   readonly sentAt: number
-  /** When it was sent last: later, if it was in doubt before and sent once more. */
-  readonly lastSentAt: number
+  /**
+   * When the portal can have begun with it at the latest, in milliseconds since 1970: when the last call with it ended, for
+   * to connect and to send it may have taken most of that. For an inherited one, when that call left.
+   */
+  readonly latestStart: number
   /** Found in the journal by another process than the one that sent it: how long ago that was, two clocks may dispute. */
   readonly inherited: boolean
   /** How often it was sent. */
@@ -42,35 +45,41 @@ export interface Means {
 }
 
 /**
- * Waits until the portal has surely ended what was sent: its own limit after the sending, and in full where another
- * process sent it. Whatever follows on the same entity waits for it, too: a late first update must not overwrite the
+ * Waits until the portal has surely ended what was sent: its own limit after the end of the call, and in full where
+ * another process sent it. Whatever follows on the same entity waits for it, too: a late first update must not overwrite the
  * second. False if the bridge stops before.
  */
 export const ended = (
-  doubt: Pick<Doubt, "lastSentAt" | "inherited">,
+  doubt: Pick<Doubt, "latestStart" | "inherited">,
   { portalLimit, pause }: Pick<Means, "portalLimit" | "pause">
 ): Effect.Effect<boolean> =>
   Effect.flatMap(Clock.currentTimeMillis, (now) => {
     const limit = Duration.toMillis(portalLimit)
-    const left = doubt.inherited ? limit : Math.min(limit, doubt.lastSentAt + limit - now)
+    const left = doubt.inherited ? limit : Math.min(limit, doubt.latestStart + limit - now)
     return left > 0 ? pause(left) : Effect.succeed(true)
   })
 
 /** Each further sending follows a proof that none before it was executed, or changes nothing: the bound is for patience. */
 const mostRepeats = 3
 
+/** Another bridge has taken the doubt up meanwhile: the journal knows more. */
+export class TakenUp extends Data.TaggedError("TakenUp")<{}> {}
+
 /**
  * Finds out what became of a write, or does it once more where that is safe; else its producer is told. Undefined if the
  * bridge stops or the delivery is lost before that is known: the doubt stays. Asks nothing before the portal's limit has
- * passed since the last sending.
+ * passed since the end of the last call.
  */
-export const resolve = Effect.fnUntraced(function* (doubt: Doubt, means: Means): Effect.fn.Return<Answer | undefined> {
+export const resolve = Effect.fnUntraced(function* (
+  doubt: Doubt,
+  means: Means
+): Effect.fn.Return<Answer | undefined, TakenUp> {
   const { request, remedy, sentAt } = doubt
   const { portalLimit, ask, pause, tooOld } = means
   if (remedy._tag === "Tell") return told(doubt, "")
   if (!(yield* ended(doubt, means))) return undefined
   let { attempts } = doubt
-  let lastEnd = doubt.lastSentAt + Duration.toMillis(portalLimit)
+  let lastEnd = doubt.latestStart + Duration.toMillis(portalLimit)
   for (let repeats = 0; ; repeats++) {
     if (remedy._tag === "LookUp") {
       const found = yield* lookUp(request, remedy.handle, { firstSent: sentAt, lastEnd }, ask)
@@ -91,10 +100,11 @@ export const resolve = Effect.fnUntraced(function* (doubt: Doubt, means: Means):
       return remedy._tag === "LookUp"
         ? yield* tooOld(attempts)
         : told({ ...doubt, attempts }, " It is too old to be sent again (B24RMQ_MAX_AGE).")
+    if (reply._tag === "NotSent" && reply.reason === "overtaken") return yield* new TakenUp()
     if (reply._tag !== "Sent") return undefined
     attempts += reply.attempts
     if (reply.outcome._tag !== "Unknown") return afterRepeat({ ...doubt, attempts }, reply, reply.outcome)
-    lastEnd = (yield* Clock.currentTimeMillis) + Duration.toMillis(portalLimit)
+    lastEnd = reply.endedAt + Duration.toMillis(portalLimit)
     if (!(yield* pause(portalLimit))) return undefined
   }
 })

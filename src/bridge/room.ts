@@ -13,6 +13,8 @@ export type Reply =
       readonly packed: boolean
       /** When it left for the last time, in milliseconds since 1970. */
       readonly sentAt: number
+      /** When that call ended, in milliseconds since 1970: the portal cannot have begun with it later. */
+      readonly endedAt: number
     }
   | { readonly _tag: "NotSent"; readonly reason: "its delivery was lost" | "the bridge stops" | "overtaken" }
   /** It became too old, and is certainly not executed by then: it was not sent, or in vain. */

@@ -12,7 +12,7 @@ import {
   SubscriptionRef
 } from "effect"
 import { tell } from "../events.ts"
-import type { Answer } from "../message/answer.ts"
+import { type Answer, isRefusal, type OutcomeWord } from "../message/answer.ts"
 import type { Request } from "../message/request.ts"
 import { commitTime, recorder } from "../metrics.ts"
 import { openAgain } from "../schedules.ts"
@@ -34,8 +34,8 @@ import {
 
 const MiB = 1024 * 1024
 
-/** In milliseconds: for how long an answer is held back while it cannot be written. */
-const holdAnswers = 30_000
+/** In seconds: for how long an answer is held back while it cannot be written. */
+const holdAnswers = 30
 
 /**
  * The longest silence towards the store (see the lease in postgres.ts), and the longest that a confirm or a withdrawal
@@ -67,7 +67,8 @@ interface Entry {
   before: Sent | undefined
   readonly answer: Deferred.Deferred<Answer | undefined>
   readonly onDisk: Deferred.Deferred<void>
-  settled: { readonly answer: Answer; answered: Answered } | undefined
+  /** `since`: seconds of the monotonic clock. */
+  settled: { readonly answer: Answer; answered: Answered; readonly since: number } | undefined
 }
 
 interface Intent {
@@ -115,6 +116,8 @@ export const durable = Effect.fnUntraced(function* (
   const clock = yield* Clock.Clock
   const record = yield* recorder
   const now = () => clock.currentTimeMillisUnsafe()
+  /** Of the monotonic clock: that of the machine may be set back. */
+  const seconds = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e9
   const state = yield* SubscriptionRef.make<JournalState>({ _tag: "opening" })
   const wakes = yield* Queue.sliding<void>(1)
   const opened = Deferred.makeUnsafe<void>()
@@ -266,7 +269,7 @@ export const durable = Effect.fnUntraced(function* (
       if (entry === undefined) return reads.settle(request, answer)
       const answered = answeredBy(answer, now())
       if (answered.body === undefined) long.keep(entry.key, answer)
-      entry.settled = { answer, answered }
+      entry.settled = { answer, answered, since: seconds() }
       pending.rows.add(entry)
       wake()
       return Effect.andThen(
@@ -281,31 +284,33 @@ export const durable = Effect.fnUntraced(function* (
       if (entry === undefined) return reads.release(request)
       if (entry.settled !== undefined) return Effect.void
       running.delete(entry.key)
-      pending.rows.delete(entry)
+      // It may be leaving at this moment: then it is on disk first.
+      if (!pending.intents.some(({ entries }) => entries.includes(entry))) pending.rows.delete(entry)
       end(entry, undefined)
       return Effect.void
     })
 
-  const confirmed = (request: Request, remember: boolean) =>
+  const confirmed = (request: Request, outcome: OutcomeWord, isRead: boolean) =>
     Effect.suspend(() => {
-      if (request.messageId === undefined || reads.holds(request)) return reads.confirmed(request, remember)
+      if (request.messageId === undefined || isRead) return reads.confirmed(request, outcome, isRead)
       const key = keyOnce(request)
-      long.drop(key)
       const entry = running.get(key)
       if (entry !== undefined && entry.settled === undefined) return Effect.void
-      if (remember) {
+      if (!isRefusal(outcome)) {
+        long.drop(key)
         const at = now()
         if (entry?.settled) entry.settled.answered = { ...entry.settled.answered, at, confirmed: true }
         pending.confirms.set(key, at)
-      } else {
-        pending.confirms.delete(key)
-        pending.forgets.add(key)
-        if (entry !== undefined) {
-          running.delete(key)
-          pending.rows.delete(entry)
-          end(entry, entry.settled?.answer)
-        }
+        return Effect.void
       }
+      if (entry?.settled !== undefined && !isRefusal(entry.settled.answer.outcome)) return Effect.void
+      pending.forgets.add(key)
+      if (entry === undefined) return Effect.void
+      long.drop(key)
+      running.delete(key)
+      pending.rows.delete(entry)
+      Deferred.doneUnsafe(entry.onDisk, Effect.void)
+      end(entry, entry.settled?.answer)
       return Effect.void
     })
 
@@ -370,9 +375,9 @@ export const durable = Effect.fnUntraced(function* (
           facts: batch.facts.map(({ fact }) => fact)
         }
         if (Object.values(changes).some((some) => some.length > 0)) {
-          const begun = clock.monotonicTimeNanosUnsafe()
+          const begun = seconds()
           yield* store.commit(changes)
-          record(commitTime, Number(clock.monotonicTimeNanosUnsafe() - begun) / 1e9)
+          record(commitTime, seconds() - begun)
         }
         return written
       })
@@ -492,9 +497,9 @@ export const durable = Effect.fnUntraced(function* (
   /** One look for all answers: a timer for each of them would cost more than to write it. */
   const giveUpHolding = Effect.gen(function* () {
     yield* Effect.sleep("1 second")
-    const before = now() - holdAnswers
+    const before = seconds() - holdAnswers
     for (const { onDisk, settled } of running.values())
-      if (settled !== undefined && settled.answered.at <= before) Deferred.doneUnsafe(onDisk, Effect.void)
+      if (settled !== undefined && settled.since <= before) Deferred.doneUnsafe(onDisk, Effect.void)
   })
 
   yield* Effect.forkScoped(keepOpen)

@@ -1,5 +1,5 @@
 import { Context, Effect, Layer, type SubscriptionRef } from "effect"
-import type { Answer } from "../message/answer.ts"
+import type { Answer, OutcomeWord } from "../message/answer.ts"
 import type { Request } from "../message/request.ts"
 import { Settings } from "../settings.ts"
 import { durable, type JournalSettings } from "./durable.ts"
@@ -38,8 +38,11 @@ export class Journal extends Context.Service<
      * stands on disk and a repeat is never sent blindly.
      */
     readonly settle: (request: Request, answer: Answer) => Effect.Effect<void>
-    /** The broker has the answer. Unless it is to be remembered, the same request is fresh from now on. */
-    readonly confirmed: (request: Request, remember: boolean) => Effect.Effect<void>
+    /**
+     * The broker has the answer, which said this. After a refusal the same request is fresh from now on, for its cause may
+     * be removed, unless it was executed since: of several deliveries one may be confirmed late. Reads are forgotten.
+     */
+    readonly confirmed: (request: Request, outcome: OutcomeWord, isRead: boolean) => Effect.Effect<void>
     readonly state: SubscriptionRef.SubscriptionRef<JournalState>
     /**
      * When earlier memory was lost with a damaged file, in milliseconds since 1970; undefined once that is longer ago

@@ -1,5 +1,5 @@
 import { Clock, Deferred, Effect, SubscriptionRef } from "effect"
-import type { Answer } from "../message/answer.ts"
+import { type Answer, isRefusal } from "../message/answer.ts"
 import type { Request } from "../message/request.ts"
 import type { Journal } from "./journal.ts"
 import type { Departing, JournalState, Known } from "./known.ts"
@@ -33,11 +33,6 @@ export const answersUpTo = (most: number) => {
   }
 }
 
-export interface JournalInMemory extends Readonly<Journal["Service"]> {
-  /** It waits for its confirm here. */
-  readonly holds: (request: Request) => boolean
-}
-
 interface Running {
   readonly answer: Deferred.Deferred<Answer | undefined>
   sent: Sent | undefined
@@ -51,7 +46,7 @@ interface Running {
 export const journalInMemory = Effect.fnUntraced(function* (most: {
   readonly confirmed: number
   readonly unconfirmed: number
-}): Effect.fn.Return<JournalInMemory> {
+}): Effect.fn.Return<Journal["Service"]> {
   const clock = yield* Clock.Clock
   const running = new Map<string, Running>()
   const doubts = new Map<string, Sent>()
@@ -113,18 +108,18 @@ export const journalInMemory = Effect.fnUntraced(function* (most: {
         unconfirmed.keep(id, answer)
         end(id, answer)
       })(request),
-    confirmed: (request, remember) =>
+    confirmed: ({ id }, outcome, isRead) =>
       Effect.sync(() => {
-        const answer = unconfirmed.get(request.id) ?? confirmed.get(request.id)
-        unconfirmed.drop(request.id)
-        if (remember && answer !== undefined) confirmed.keep(request.id, answer)
-        else confirmed.drop(request.id)
+        const answer = unconfirmed.get(id) ?? confirmed.get(id)
+        if (!isRead && isRefusal(outcome) && answer !== undefined && !isRefusal(answer.outcome)) return
+        unconfirmed.drop(id)
+        if (isRead || isRefusal(outcome)) confirmed.drop(id)
+        else if (answer !== undefined) confirmed.keep(id, answer)
       }),
     state: yield* SubscriptionRef.make<JournalState>({ _tag: "ready" }),
     lostMemorySince: Effect.void as Effect.Effect<undefined>,
     remember: (key, value) => Effect.sync(() => void values.set(key, value)),
     recallKey: (key) => Effect.sync(() => values.get(key)),
-    find: () => Effect.succeed([]),
-    holds: (request) => unconfirmed.get(request.id) !== undefined
+    find: () => Effect.succeed([])
   }
 })

@@ -77,7 +77,9 @@ export const storeOn = (
     WHERE entry.key = ${text(0)} AND sent_at = ${number(1)} AND outcome IS NULL`
   const withdraw = `DELETE FROM entry WHERE outcome IS NULL AND (key, sent_at) IN
     (SELECT ${text(0)}, ${number(1)} FROM ${elements})`
-  const forgetAnswers = `DELETE FROM entry WHERE outcome IS NOT NULL AND key IN (SELECT ${text(0)} FROM ${elements})`
+  // Nothing else is ever meant: what was refused may be executed since, by this bridge or by another.
+  const forgetRefusals = `DELETE FROM entry WHERE outcome IN ('refused', 'rejected') AND key IN
+    (SELECT ${text(0)} FROM ${elements})`
   // An answer never gives way, neither to another nor to a departure: after a change of holders this one may know less.
   const put = `INSERT INTO entry (${columns}, body)
     SELECT ${text(0)}, ${text(1)}, ${text(2)}, ${text(3)}, ${text(4)}, ${number(5)}, ${number(6)}, ${text(7)}, ${number(8)},
@@ -111,7 +113,7 @@ export const storeOn = (
       firsts.map(({ key, at }) => [key, at])
     )
     yield* each(
-      forgetAnswers,
+      forgetRefusals,
       changes.forgets.map((key) => [key])
     )
     yield* each(put, changes.rows.map(valuesOf))

@@ -7,6 +7,9 @@ import type { Rejected } from "./request.ts"
  */
 export type OutcomeWord = "done" | "refused" | "unknown" | "rejected"
 
+/** Nothing was done, and the same request may be sent anew once its cause is removed. */
+export const isRefusal = (outcome: OutcomeWord) => outcome === "refused" || outcome === "rejected"
+
 /** An answer on its way to the answer queue. */
 export interface Answer {
   readonly outcome: OutcomeWord

@@ -249,7 +249,16 @@ const givenUp = Effect.fail(new LinkLost({ reason: "given up by the bridge" }))
 
 const open = (dial: Effect.Effect<Dialled, LinkFailed>) =>
   Effect.map(
-    Effect.acquireRelease(dial, ({ model }) => hangUp(model), { interruptible: true }),
+    Effect.acquireRelease(
+      dial,
+      // Lost from the first moment on: the library takes nothing more, and tells so only when the broker has agreed.
+      ({ closed, model }) =>
+        Effect.suspend(() => {
+          Deferred.doneUnsafe(closed, Effect.succeed("given up by the bridge"))
+          return hangUp(model)
+        }),
+      { interruptible: true }
+    ),
     linkOf
   )
 

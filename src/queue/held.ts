@@ -45,6 +45,8 @@ export class Held {
   /** They are done, and the broker does not know yet. */
   private done: Array<ConsumeMessage> = []
   private isWithheld = false
+  /** All deliveries up to this one were taken; the broker counts those of a channel from 1. */
+  private taken = 0
   private readonly clock: Clock.Clock
   private readonly isLost: () => boolean
   private readonly waiting = new Set<{ readonly wanted: () => boolean; readonly resume: () => void }>()
@@ -72,6 +74,7 @@ export class Held {
       },
       crowds: () => this.window.isHalfFull
     }
+    if (tag === this.taken + 1) this.taken = tag
     this.open.set(tag, { delivery, since: this.millis() })
     this.lend(message, 1)
     this.window.open(tag, message.content.length)
@@ -89,21 +92,28 @@ export class Held {
     return this.lent.get(consumerTag) ?? 0
   }
 
-  /** Tells the broker what is done: those before the oldest that is open by a single frame, the others one by one. */
+  /**
+   * Tells the broker what is done: by a single frame those before the oldest that is open, as far as all that came before
+   * them was taken, for that frame speaks of everything before it; the others one by one.
+   */
   acknowledge(): void {
     if (this.isWithheld) return
     const done = this.done
     this.done = []
+    for (const message of done) this.lend(message, -1)
     if (this.isLost()) return
-    const oldest = this.open.keys().next().value ?? Infinity
+    const before = Math.min(this.taken + 1, this.open.keys().next().value ?? Infinity)
     let last: ConsumeMessage | undefined
-    for (const message of done) {
-      const tag = message.fields.deliveryTag
-      this.lend(message, -1)
-      if (tag > oldest) this.channel.ack(message)
-      else if (last === undefined || tag > last.fields.deliveryTag) last = message
+    try {
+      for (const message of done) {
+        const tag = message.fields.deliveryTag
+        if (tag >= before) this.channel.ack(message)
+        else if (last === undefined || tag > last.fields.deliveryTag) last = message
+      }
+      if (last !== undefined) this.channel.ack(last, true)
+    } catch {
+      // The channel is being closed: the broker has them all back, and brings them again.
     }
-    if (last !== undefined) this.channel.ack(last, true)
   }
 
   /** Nothing is acknowledged before `effect` has ended. */

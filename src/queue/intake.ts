@@ -215,7 +215,17 @@ const open = Effect.gen(function* () {
     ) =>
       Effect.gen(function* () {
         const first = yield* Deferred.make<ConsumeMessage>()
+        let handed = false
+        let over = false
+        // After the consumer's end: what came meanwhile and nobody has taken comes again, in its place.
+        yield* Effect.addFinalizer(() =>
+          Effect.sync(() => {
+            over = true
+            if (Deferred.isDoneUnsafe(first) && !handed) held.spoil()
+          })
+        )
         const cancelled = yield* consumer(link, held, 1, (message) => {
+          if (over) return held.spoil()
           // Those that follow came after its acknowledgement.
           if (!Deferred.doneUnsafe(first, Effect.succeed(message))) deliver(message)
         })
@@ -233,7 +243,9 @@ const open = Effect.gen(function* () {
           if (!passed) return
           yield* ready
           // Nothing is on its way to a consumer that holds all it may have: then it can be cancelled.
-          deliver(yield* Deferred.await(first))
+          const message = yield* Deferred.await(first)
+          handed = true
+          deliver(message)
         })
         yield* Effect.raceAllFirst([cancelled, looking, until(wanted, (now) => now !== "taking")]).pipe(
           Effect.ensuring(Effect.sync(() => passed || held.spoil()))

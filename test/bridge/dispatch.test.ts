@@ -384,8 +384,10 @@ effect("the portal's limit counts from the call, not from when it began to be wr
         const asked = yield* Effect.forkChild(stage.dispatch.ask(write()))
         yield* Deferred.await(begun)
         yield* TestClock.adjust("3 seconds")
-        yield* (yield* stage.next).end(timedOut)
-        expect(yield* Fiber.join(asked)).toMatchObject({ _tag: "Sent", sentAt: 3_000 })
+        const call = yield* stage.next
+        yield* TestClock.adjust("2 seconds")
+        yield* call.end(timedOut)
+        expect(yield* Fiber.join(asked)).toMatchObject({ _tag: "Sent", sentAt: 3_000, endedAt: 5_000 })
       }),
     "off",
     slow

@@ -101,7 +101,7 @@ const throughDispatch = <E>(
               request,
               remedy,
               sentAt,
-              lastSentAt: sentAt,
+              latestStart: sentAt,
               inherited: false,
               attempts: 1,
               reason,

@@ -74,7 +74,14 @@ const asker =
         const outcome = yield* client.call({ ...request, key })
         if (outcome._tag === "Limited" || outcome._tag === "Unavailable") continue
         if (outcome._tag === "Unknown" && isRead && attempts < 3) continue
-        return { _tag: "Sent", outcome: outcome satisfies FinalOutcome, attempts, packed: false, sentAt: 0 } as const
+        return {
+          _tag: "Sent",
+          outcome: outcome satisfies FinalOutcome,
+          attempts,
+          packed: false,
+          sentAt: 0,
+          endedAt: yield* Clock.currentTimeMillis
+        } as const
       }
     })
 
@@ -102,7 +109,7 @@ const resolved = Effect.fnUntraced(function* (scene: Scene, write: Write, faults
     request,
     remedy: remedyFor(request, own, third),
     sentAt,
-    lastSentAt: sentAt,
+    latestStart: sentAt,
     inherited: false,
     attempts: 1,
     reason: first.outcome.reason,

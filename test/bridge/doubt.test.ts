@@ -35,7 +35,7 @@ const doubtOf = (request: Request, more: Partial<Doubt> = {}, third = false): Do
   request,
   remedy: remedyFor(request, [], third),
   sentAt: 0,
-  lastSentAt: more.sentAt ?? 0,
+  latestStart: more.sentAt ?? 0,
   inherited: false,
   attempts: 1,
   reason: "ECONNRESET",
@@ -52,7 +52,14 @@ const notFound = Refused({
   code: "",
   alarm: undefined
 })
-const sent = (outcome: FinalOutcome): Reply => ({ _tag: "Sent", outcome, attempts: 1, packed: false, sentAt: 0 })
+const sent = (outcome: FinalOutcome, endedAt = 0): Reply => ({
+  _tag: "Sent",
+  outcome,
+  attempts: 1,
+  packed: false,
+  sentAt: 0,
+  endedAt
+})
 const notSent: Reply = { _tag: "NotSent", reason: "the bridge stops" }
 
 /** Answers one after another, and notes at which second of the test's clock it was asked for what. */
@@ -66,7 +73,7 @@ const script = (...replies: ReadonlyArray<Reply>) => {
       sizes.push(most)
       const reply = left.shift()
       if (reply === undefined) throw new Error("asked once too often")
-      return reply
+      return reply._tag === "Sent" ? { ...reply, endedAt: now } : reply
     })
   return { ask, asked, sizes }
 }
@@ -116,10 +123,21 @@ effect("a repeat that is in doubt itself waits anew, and goes in a smaller batch
   })
 )
 
+effect("what another bridge has taken up meanwhile is left to the journal", () =>
+  Effect.gen(function* () {
+    const { ask } = script({ _tag: "NotSent", reason: "overtaken" })
+    const fiber = yield* Effect.forkChild(Effect.flip(resolve(doubtOf(update), { portalLimit, pause, ask, tooOld })), {
+      startImmediately: true
+    })
+    yield* TestClock.adjust("1 minute")
+    expect((yield* Fiber.join(fiber))._tag).toBe("TakenUp")
+  })
+)
+
 effect("a doubt that was sent once more before a restart: what either sending made is found", () =>
   Effect.gen(function* () {
     yield* TestClock.adjust("1 hour")
-    const twice = { sentAt: 0, lastSentAt: 3_000_000, inherited: true }
+    const twice = { sentAt: 0, latestStart: 3_000_000, inherited: true }
     for (const made of ["1970-01-01T00:00:30Z", "1970-01-01T00:50:30Z"]) {
       const rows = [{ ID: "5", ORIGIN_ID: "m-1", DATE_CREATE: made }]
       const { answer, asked } = yield* resolving(doubtOf(deal, twice), sent(done({ result: rows })))
@@ -200,7 +218,7 @@ const portalOf = (fates: ReadonlyArray<"answered" | "executed" | "dropped">) => 
         const ID = String(rows.length + 1)
         rows.unshift({ ID, ORIGIN_ID: "m-1", DATE_CREATE: new Date(now).toISOString() })
       }
-      return sent(fate === "answered" ? done({ result: rows.length }) : lost)
+      return sent(fate === "answered" ? done({ result: rows.length }) : lost, now)
     })
   return { ask, rows }
 }

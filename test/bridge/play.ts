@@ -171,7 +171,7 @@ export const play = (options: Play): Played => {
           if (isBatch && whole._tag === "Done")
             limits = Limits.learnMember(limits, now, one.method, batchOf(one), outcome)
           if (outcome._tag === "Done")
-            room.leave(one, { _tag: "Sent", outcome, attempts: 1, packed: isBatch, sentAt: 0 })
+            room.leave(one, { _tag: "Sent", outcome, attempts: 1, packed: isBatch, sentAt: 0, endedAt: 0 })
           else room.enter(one)
         }
         inFlight--

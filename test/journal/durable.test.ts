@@ -91,7 +91,7 @@ about(
     expect(commits.map(({ rows }) => rows.length)).toEqual([200])
     yield* Effect.forEach(all, (one) => journal.settle(one, answer(one.id)), together)
     expect(commits.map(({ rows }) => rows.length)).toEqual([200, 200])
-    yield* Effect.forEach(all, (one) => journal.confirmed(one, true), together)
+    yield* Effect.forEach(all, (one) => journal.confirmed(one, "done", false), together)
     yield* settled
     expect(commits.length).toBe(2)
     yield* TestClock.adjust("2 seconds")
@@ -198,7 +198,7 @@ about(
     yield* TestClock.adjust("1 second")
     yield* Fiber.join(settling)
     expect(yield* Fiber.join(waiting)).toEqual(answer("1"))
-    yield* journal.confirmed(one, true)
+    yield* journal.confirmed(one, "done", false)
     // Known all the same.
     const late = yield* journal.recall(one, false)
     expect(late._tag === "Running" ? yield* late.answer : undefined).toEqual(answer("1"))
@@ -299,7 +299,7 @@ about(
     yield* journal.settle(long, { ...answer(text), packed: true })
     // Until the broker has it, it is still there.
     expect(yield* journal.recall(long, false)).toMatchObject({ answer: answer(text) })
-    yield* journal.confirmed(long, true)
+    yield* journal.confirmed(long, "done", false)
     const known = yield* journal.recall(long, false)
     expect(known).toMatchObject({
       _tag: "Answered",
@@ -381,7 +381,7 @@ about(
     if (last === undefined) return
     yield* journal.settle(last, answer("1"))
     expect(yield* journal.recall(last, false)).toEqual(answered("1", false))
-    for (const one of sent) yield* journal.confirmed(one, true)
+    for (const one of sent) yield* journal.confirmed(one, "done", false)
     const ready = yield* Effect.forkChild(becomes("ready"))
     yield* TestClock.adjust("2 seconds")
     yield* Fiber.join(ready)
@@ -390,4 +390,68 @@ about(
     yield* journal.intend(departing(next))
   }),
   { most: 1_048_576 }
+)
+
+const refused = Effect.fnUntraced(function* (one: ReturnType<typeof request>) {
+  const journal = yield* Journal
+  yield* journal.recall(one, false)
+  yield* journal.intend(departing(one))
+  yield* journal.settle(one, answer("no", "refused"))
+})
+
+about(
+  "the late confirm of a refusal does not hold up the answer that waits for the disk since",
+  Effect.gen(function* () {
+    const journal = yield* Journal
+    const one = request("one")
+    yield* refused(one)
+    yield* journal.recall(one, false)
+    yield* journal.confirmed(one, "refused", false)
+    expect(yield* journal.recall(one, false)).toEqual(fresh)
+    yield* journal.intend(departing(one))
+    const settling = yield* Effect.forkChild(journal.settle(one, answer("yes")), { startImmediately: true })
+    yield* journal.confirmed(one, "refused", false)
+    yield* Fiber.join(settling)
+    expect(yield* journal.recall(one, false)).toEqual(answered("yes", false))
+  })
+)
+
+about(
+  "a refusal that is confirmed while another bridge holds the journal does not forget what that one executed",
+  Effect.gen(function* () {
+    const journal = yield* Journal
+    const wrapped = yield* Wrap
+    const [one, other] = [request("one"), request("other")]
+    yield* refused(one)
+    const row = wrapped.commits.at(-1)?.rows[0]
+    if (row?.answered === undefined) throw new Error("the refusal is not on disk")
+    const theirs = { ...row.answered, outcome: "done" as const, body: Buffer.from("theirs"), bytes: 6, confirmed: true }
+    yield* journal.recall(other, false)
+    wrapped.before = Effect.fail(new StoreFailed({ reason: "taken", takenOver: true }))
+    yield* Effect.flip(journal.intend(departing(other)))
+    yield* becomes("standby")
+    wrapped.before = Effect.void
+    yield* journal.confirmed(one, "refused", false)
+    const rows = [{ ...row, answered: theirs }]
+    wrapped.interlude = (store) => store.commit({ withdrawals: [], forgets: [row.key], confirms: [], facts: [], rows })
+    const ready = yield* Effect.forkChild(becomes("ready"))
+    yield* TestClock.adjust("10 seconds")
+    yield* Fiber.join(ready)
+    expect(yield* journal.recall(one, false)).toEqual(answered("theirs", true))
+  })
+)
+
+about(
+  "a write that is released while it leaves does not leave unwritten",
+  Effect.gen(function* () {
+    const journal = yield* Journal
+    const wrapped = yield* Wrap
+    const one = request("one")
+    yield* journal.recall(one, false)
+    const leaving = yield* Effect.forkChild(journal.intend(departing(one)), { startImmediately: true })
+    yield* journal.release(one)
+    yield* Fiber.join(leaving)
+    expect(wrapped.commits.flatMap(({ rows }) => rows.map(({ messageId }) => messageId))).toEqual(["one"])
+    expect(yield* journal.recall(one, false)).toMatchObject({ _tag: "InDoubt" })
+  })
 )

@@ -81,7 +81,7 @@ effect("an answer that was asked for again counts as new", () =>
     for (let index = 0; index < 100; index++) {
       yield* done(request(`other-${index}`), hundredBytes)
       // It came again, was answered from memory, and the broker confirmed that, too.
-      if (index % 5 === 0) yield* journal.confirmed(first, true)
+      if (index % 5 === 0) yield* journal.confirmed(first, "done", false)
     }
     expect(yield* journal.recall(first, false)).toEqual(answered(hundredBytes, true))
   }).pipe(Effect.provide(small))

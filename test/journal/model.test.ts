@@ -155,7 +155,7 @@ const follow = (place: Place | undefined, steps: ReadonlyArray<Step>) =>
         case "forget": {
           const { running, answer, refused } = modelOf(step.id)
           if (running || answer === undefined || (step.what === "forget" && !refused)) break
-          yield* journal.confirmed(request(`m-${step.id}`), step.what === "confirm")
+          yield* journal.confirmed(request(`m-${step.id}`), step.what === "confirm" ? "done" : "refused", false)
           lazily(step.id, step.what === "confirm" ? { confirmed: true } : unknown)
           break
         }

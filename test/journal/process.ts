@@ -32,7 +32,7 @@ const writeWithoutEnd = (journal: Journal["Service"], lane: number) =>
       if (at % 7 === 3) continue
       yield* journal.settle(one, answer(one.id))
       yield* say("settled", one.id)
-      yield* journal.confirmed(one, true)
+      yield* journal.confirmed(one, "done", false)
     }
   })
 

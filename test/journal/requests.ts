@@ -40,7 +40,7 @@ export const done = Effect.fnUntraced(function* (one: Request, text: string) {
   yield* journal.recall(one, false)
   yield* Effect.orDie(journal.intend(departing(one)))
   yield* journal.settle(one, answer(text))
-  yield* journal.confirmed(one, true)
+  yield* journal.confirmed(one, "done", false)
 })
 
 /** What the durable journals need of the settings. */
