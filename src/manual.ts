@@ -77,7 +77,7 @@ const files = [
   ["/var/lib/b24rmq/", "The journal."]
 ] as const
 
-/** The manual page, in the language of man(7). */
+/** The manual page, in the language of man(7). The build writes it into dist; the program itself does without it. */
 export const manual = Effect.gen(function* () {
   const [root, ...below] = yield* helpOf([])
   return `${[

@@ -77,13 +77,10 @@ export const openAsking = Effect.fnUntraced(function* (
         }
         case "Fresh": {
           const forgotten = delivery.redelivered && !isRead ? yield* journal.lostMemorySince : undefined
-          if (forgotten !== undefined) {
-            const sent = { firstAt: 0, at: forgotten, attempts: 1, stamped: stamp }
-            const ending = yield* findOut(arrival, inherited(request, sent))
-            if (ending !== "overtaken") return ending
-            break
-          }
-          const ending = yield* ask(arrival)
+          const ending =
+            forgotten === undefined
+              ? yield* ask(arrival)
+              : yield* findOut(arrival, inherited(request, { firstAt: 0, at: forgotten, attempts: 1, stamped: stamp }))
           if (ending !== "overtaken") return ending
         }
       }

@@ -78,6 +78,7 @@ export class Dispatch extends Context.Service<
 
 /** Calls by which the requests in one call are told: the older ones count less. */
 const remembered = 30
+
 type UnknownOutcome = Extract<Outcome, { _tag: "Unknown" }>
 
 /** Stands for a call whose handling broke: whether it was executed is as unknown as can be. */

@@ -229,6 +229,7 @@ export const durable = Effect.fnUntraced(function* (
       const failed = cannotWrite()
       if (failed !== undefined) return Effect.fail(failed)
       const at = now()
+      const begun = seconds()
       for (const { entry, queue, request } of writes) {
         entry.queue = queue
         entry.before = entry.sent
@@ -241,7 +242,8 @@ export const durable = Effect.fnUntraced(function* (
       return Deferred.await(intent.done).pipe(
         Effect.andThen(
           Effect.suspend(() => {
-            const age = now() - at
+            // By either clock: one may be set back, and the other stands still while the machine sleeps.
+            const age = Math.max(now() - at, Math.round(1_000 * (seconds() - begun)))
             // This process or the disk stood still. By now another bridge may hold the journal and look these up.
             return age < freshFor ? Effect.void : Effect.fail(new JournalFailed({ reason: `it took ${age} ms` }))
           })
@@ -304,9 +306,10 @@ export const durable = Effect.fnUntraced(function* (
         return Effect.void
       }
       if (entry?.settled !== undefined && !isRefusal(entry.settled.answer.outcome)) return Effect.void
+      const kept = long.get(key)
+      if (kept !== undefined && isRefusal(kept.outcome)) long.drop(key)
       pending.forgets.add(key)
       if (entry === undefined) return Effect.void
-      long.drop(key)
       running.delete(key)
       pending.rows.delete(entry)
       Deferred.doneUnsafe(entry.onDisk, Effect.void)

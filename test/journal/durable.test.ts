@@ -417,6 +417,22 @@ about(
 )
 
 about(
+  "a refusal that is too long for the disk is not given once more after what was executed since",
+  Effect.gen(function* () {
+    const journal = yield* Journal
+    const one = request("one")
+    yield* journal.recall(one, false)
+    yield* journal.intend(departing(one))
+    yield* journal.settle(one, answer("n".repeat(64 * 1024 + 1), "refused"))
+    yield* journal.confirmed(one, "refused", false)
+    expect(yield* journal.recall(one, false)).toEqual(fresh)
+    yield* journal.intend(departing(one))
+    yield* journal.settle(one, answer("yes"))
+    expect(yield* journal.recall(one, false)).toEqual(answered("yes", false))
+  })
+)
+
+about(
   "a refusal that is confirmed while another bridge holds the journal does not forget what that one executed",
   Effect.gen(function* () {
     const journal = yield* Journal
