@@ -74,7 +74,10 @@ for (const type of full ? (["classic", "quorum"] as const) : (["classic"] as con
         })
         let bridge: Bridge = yield* start
         let most = 0
-        yield* Effect.orElseSucceed(own.queueDepth(queueParked), () => ({ ready: 0, unacked: 0 })).pipe(
+        yield* own.queueDepth(queueParked).pipe(
+          // One that a killed broker never answers must not be the last.
+          Effect.timeout("2 seconds"),
+          Effect.orElseSucceed(() => ({ ready: 0, unacked: 0 })),
           Effect.map(({ ready, unacked }) => void (most = Math.max(most, ready + unacked))),
           Effect.repeat(Schedule.spaced("200 millis")),
           Effect.forkScoped
