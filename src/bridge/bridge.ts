@@ -85,22 +85,25 @@ export const bridge = Effect.gen(function* () {
     if (MutableRef.get(settings.live).logLevel === "debug") yield* answered(request, answer)
   })
 
-  /** Gives an answer, and keeps the request if an operator may mend it. False if its next delivery is answered instead. */
-  const give = (delivery: Delivery, answer: Answer, method: string | undefined) =>
-    Effect.tap(publish(delivery, answer, method), (published) =>
-      published ? replay.settled(delivery, answer) : Effect.void
-    )
-
-  /** Publishes until the broker confirms; false if the delivery was lost before, for then its next one is answered. */
-  const publish = (delivery: Delivery, answer: Answer, method: string | undefined): Effect.Effect<boolean> => {
+  /**
+   * Publishes an answer until the broker confirms, and keeps the request if an operator may mend it. False if the delivery
+   * was lost before, for then its next one is answered.
+   */
+  const give = (
+    delivery: Delivery,
+    answer: Answer,
+    method: string | undefined,
+    body = answer.body
+  ): Effect.Effect<boolean> => {
     const { incoming, isLost } = delivery
-    const once = outlet.publish({ ...envelope(answer, incoming, method), body: answer.body }, () => !isLost())
+    const once = outlet.publish({ ...envelope(answer, incoming, method), body }, () => !isLost())
     const goesOn = (error: NotConfirmed | TooLargeForBroker) => error._tag === "NotConfirmed" && !isLost()
     const published = (attempts: typeof once): Effect.Effect<boolean> =>
       Effect.matchEffect(attempts, {
         onSuccess: () => {
           record(answers[answer.outcome], 1)
-          return Effect.succeed(true)
+          const keeping = replay.settled(delivery, answer)
+          return keeping === undefined ? given : Effect.as(keeping, true)
         },
         onFailure: (error) => {
           if (isLost()) return Effect.succeed(false)
@@ -108,8 +111,8 @@ export const bridge = Effect.gen(function* () {
           if (error._tag === "NotConfirmed")
             return published(Effect.delay(Effect.retry(once, { schedule: publishAgain, while: goesOn }), publishPause))
           return Effect.andThen(
-            tell("answer-too-large", { message_id: incoming.messageId, bytes: answer.body.length }),
-            publish(delivery, { ...answer, body: tooLarge(answer.status ?? 0) }, method)
+            tell("answer-too-large", { message_id: incoming.messageId, bytes: body.length }),
+            give(delivery, answer, method, tooLarge(answer.status ?? 0))
           )
         }
       })
@@ -154,19 +157,21 @@ export const bridge = Effect.gen(function* () {
         since,
         at
       }
-      return Effect.onError(journey(arrival), () => journal.release(request))
+      return Effect.onExitPrimitive(journey(arrival), ({ _tag }) =>
+        _tag === "Failure" ? journal.release(request) : undefined
+      )
     }).pipe(
       Effect.catchCause((cause) => {
         at("answer")
         return broken(delivery, cause)
       }),
-      Effect.ensuring(
-        Effect.sync(() => {
+      (whole) =>
+        Effect.onExitPrimitive(whole, () => {
           tally.ended()
           parking.leave(delivery, place)
           journeys.end(way)
+          return undefined
         })
-      )
     )
   }
 
@@ -293,6 +298,8 @@ export const bridge = Effect.gen(function* () {
     ...[taking, deciding, minding, fetching, dropping].map((fiber) => Fiber.join<unknown, never>(fiber))
   ])
 })
+
+const given = Effect.succeed(true)
 
 const answered = (request: Request, answer: Answer) =>
   tell("request-answered", {

@@ -20,7 +20,7 @@ import { packed, portalRequests, portalTime, recorder, refusals, retries, waited
 import { pack, unpack } from "../portal/batch.ts"
 import { type Call, Portal } from "../portal/client.ts"
 import * as Limits from "../portal/limits.ts"
-import { type FinalOutcome, judge, type Outcome, provesLife, Unknown } from "../portal/outcome.ts"
+import { type FinalOutcome, judgeMember, type Outcome, provesLife, Unknown } from "../portal/outcome.ts"
 import { keyOf } from "../portal/remedies.ts"
 import { Outlet } from "../queue/outlet.ts"
 import { probe as probeSchedule, readAgain } from "../schedules.ts"
@@ -323,7 +323,7 @@ const open = Effect.gen(function* () {
       switch (outcome._tag) {
         case "Done": {
           const answer = answers?.[n]
-          yield* answer === undefined ? unpacked(one) : settlePacked(one, judge(outcome.status, answer))
+          yield* answer === undefined ? unpacked(one) : settlePacked(one, judgeMember(outcome.status, answer))
           break
         }
         case "Limited":

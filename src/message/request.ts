@@ -2,6 +2,7 @@ import { Data, Redacted, Result } from "effect"
 import { isUtf8 } from "node:buffer"
 import { hash } from "node:crypto"
 import type { Incoming } from "./incoming.ts"
+import { bufferOf } from "./bytes.ts"
 
 /** A request that can be sent. */
 export interface Request {
@@ -149,7 +150,7 @@ const readParameters = (body: Uint8Array): Result.Result<unknown, Rejected> => {
       `The body nests lists and maps more than ${deepest} levels deep, which the portal cannot read.`
     )
   }
-  const text = Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString("utf8")
+  const text = bufferOf(body).toString("utf8")
   let parameters: unknown
   try {
     parameters = JSON.parse(text)

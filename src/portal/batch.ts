@@ -1,5 +1,6 @@
 import { Cursor } from "./json.ts"
 import { commandName, takesDigitForBoolean, takesNumbersAsText } from "./methods.ts"
+import { bufferOf } from "../message/bytes.ts"
 
 /**
  * Requests that share one call. The second version of REST runs up to fifty commands `method?parameters` one after
@@ -41,7 +42,7 @@ export const commandOf = (method: string, body: Uint8Array): string | undefined 
   if (body.length > longest) return undefined
   const name = commandName(method)
   if (name === undefined) return undefined
-  const query = new Query(name, Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString("utf8"))
+  const query = new Query(name, bufferOf(body).toString("utf8"))
   if (!query.parameters()) return undefined
   return query.text === "" ? name : `${name}?${query.text.slice(1)}`
 }
@@ -151,18 +152,23 @@ const mapNames = ["result", "result_error", "result_total", "result_next", "resu
 type MapName = (typeof mapNames)[number]
 type Maps = Record<MapName, Map<string, string>>
 
+/** What the answer of a batch says of one command. */
+export interface Member {
+  /** Its own answer, as it would have come alone, cut out of the text so that every value keeps its digits. */
+  readonly body: Uint8Array
+  readonly isRefusal: boolean
+  /** The `time` of a result, as JSON. */
+  readonly time: string | undefined
+}
+
 /**
- * Takes the answer of a batch of `count` commands apart. Each member is its own answer, as it would have come alone, cut
- * out of the text so that every value keeps its digits; undefined for a member of which nothing is said: it may have been
+ * Takes the answer of a batch of `count` commands apart; undefined for a member of which nothing is said: it may have been
  * executed. Undefined as a whole if this is not the answer of a batch. `body`: JSON.
  */
-export const unpack = (body: Uint8Array, count: number): ReadonlyArray<Uint8Array | undefined> | undefined => {
-  const maps = mapsOf(Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString("latin1"))
+export const unpack = (body: Uint8Array, count: number): ReadonlyArray<Member | undefined> | undefined => {
+  const maps = mapsOf(bufferOf(body).toString("latin1"))
   if (maps === undefined) return undefined
-  return Array.from({ length: count }, (_, index) => {
-    const text = memberOf(maps, keyOf(index))
-    return text === undefined ? undefined : Buffer.from(text, "latin1")
-  })
+  return Array.from({ length: count }, (_, index) => memberOf(maps, keyOf(index)))
 }
 
 /** Reads the five maps. PHP writes each of them as a list where it is empty: that has no key of ours. */
@@ -196,14 +202,16 @@ const skipped = (cursor: Cursor): true => {
   return true
 }
 
-const memberOf = (maps: Maps, key: string): string | undefined => {
+const memberOf = (maps: Maps, key: string): Member | undefined => {
   const error = maps.result_error.get(key)
   const refusal = error === undefined ? undefined : refusalOf(error)
-  if (refusal !== undefined) return refusal
+  if (refusal !== undefined) return { body: Buffer.from(refusal, "latin1"), isRefusal: true, time: undefined }
   const result = maps.result.get(key)
   if (result === undefined) return undefined
+  const time = maps.result_time.get(key)
   // In the order in which the portal writes the answer of a single call.
-  return `{"result":${result}${field("next", maps.result_next.get(key))}${field("total", maps.result_total.get(key))}${field("time", maps.result_time.get(key))}}`
+  const text = `{"result":${result}${field("next", maps.result_next.get(key))}${field("total", maps.result_total.get(key))}${field("time", time)}}`
+  return { body: Buffer.from(text, "latin1"), isRefusal: false, time }
 }
 
 const field = (name: string, value: string | undefined) => (value === undefined ? "" : `,"${name}":${value}`)

@@ -1,6 +1,7 @@
 import type { Finder } from "./finders.ts"
 import { type Fields, type Handle, isEmpty, isMap, own } from "./handles.ts"
 import { Cursor } from "./json.ts"
+import { bufferOf } from "../message/bytes.ts"
 
 /**
  * What the answer of a list proves. A list may be wrong in many ways (a filter that it ignores, letters that it takes for
@@ -56,7 +57,7 @@ const rowOf = (text: string): Row => {
 
 /** The rows of a list's answer; undefined if there is no list where it is expected. */
 const listed = (body: Uint8Array, where: Finder["rows"]): Listed | undefined => {
-  const cursor = new Cursor(Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString("utf8"))
+  const cursor = new Cursor(bufferOf(body).toString("utf8"))
   let rows: Array<Row> | undefined
   let time: string | undefined
   const readRows = (): boolean => {

@@ -1,6 +1,8 @@
 import { Data } from "effect"
 import { ownError, tooLarge } from "../message/answer.ts"
+import type { Member } from "./batch.ts"
 import type { TimeSpent } from "./operating.ts"
+import { bufferOf } from "../message/bytes.ts"
 
 /** What one call to the portal came to. No other way for a call to end exists. */
 export type Outcome = Data.TaggedEnum<{
@@ -95,8 +97,7 @@ const errorOf = ({ error, error_description }: Json): { code: string; text: stri
 const number = (value: unknown) => (typeof value === "number" && Number.isFinite(value) ? value : undefined)
 
 /** The `time` of an answer: what its method took, and the operating time where the portal counts that (bitrix24/b24restdocs:api-reference/data-types.md). */
-const timeOf = (answer: unknown): TimeSpent | undefined => {
-  const time = isMap(answer) ? answer.time : undefined
+const timeIn = (time: unknown): TimeSpent | undefined => {
   if (!isMap(time)) return undefined
   // Missing where the portal does not count: then nothing is used up.
   const sum = number(time.operating) ?? 0
@@ -109,7 +110,7 @@ const timeOf = (answer: unknown): TimeSpent | undefined => {
 
 /** Some boxes write a byte order mark before their JSON: a PHP file of theirs was saved with one. */
 const parse = (body: Uint8Array): unknown => {
-  const text = Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString("utf8")
+  const text = bufferOf(body).toString("utf8")
   try {
     return JSON.parse(text.replace(/^\uFEFF+/, ""))
   } catch {
@@ -127,7 +128,7 @@ export const judge = (status: number, body: Uint8Array): Outcome => {
   // Beside a result, `error` is a word of the method's own: the portal adds a result to all but its errors.
   const error = isMap(answer) && !(status < 400 && "result" in answer) ? errorOf(answer) : undefined
   if (error === undefined) {
-    if (status < 400) return Done({ status, body, time: timeOf(answer) })
+    if (status < 400) return Done({ status, body, time: isMap(answer) ? timeIn(answer.time) : undefined })
     // Not the form of a portal's error: something in front of it speaks.
     return status >= 500
       ? Unknown({ reason: `HTTP ${status}`, status, silent: true, timedOut: false })
@@ -157,6 +158,15 @@ export const judge = (status: number, body: Uint8Array): Outcome => {
       })
   }
 }
+
+/**
+ * Reads what a batch with this status says of one command, as if it had come alone. The batch was read as a whole: of a
+ * result only its time is left to be read.
+ */
+export const judgeMember = (status: number, { body, isRefusal, time }: Member): Outcome =>
+  isRefusal || status >= 400
+    ? judge(status, body)
+    : Done({ status, body, time: time === undefined ? undefined : timeIn(JSON.parse(time)) })
 
 const refusedSize = ownError(
   "B24RMQ_REQUEST_TOO_LARGE",

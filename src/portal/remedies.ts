@@ -5,6 +5,7 @@ import { type Finder, finders, ownFinder } from "./finders.ts"
 import { type Handle, handleOf } from "./handles.ts"
 import { converges, covers, nameOf } from "./methods.ts"
 import type { Outcome } from "./outcome.ts"
+import { bufferOf } from "../message/bytes.ts"
 
 /**
  * What is to be done with a write of which nobody knows whether it ran: a table by method, which users can extend, and
@@ -140,7 +141,7 @@ const otherText = /smart|смарт|\btype\b|\bowner\b|тип |владел|acce
 
 const textOf = (body: Uint8Array): string => {
   try {
-    const answer: unknown = JSON.parse(Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString("utf8"))
+    const answer: unknown = JSON.parse(bufferOf(body).toString("utf8"))
     const { error_description: text, error } = answer as { error_description?: unknown; error?: { message?: unknown } }
     return typeof text === "string" ? text : typeof error?.message === "string" ? error.message : ""
   } catch {

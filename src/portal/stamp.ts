@@ -2,6 +2,7 @@ import type { Request } from "../message/request.ts"
 import { spelled, stamperFor } from "./handles.ts"
 import { Cursor } from "./json.ts"
 import { nameOf } from "./methods.ts"
+import { bufferOf } from "../message/bytes.ts"
 
 /** What the bridge calls itself where a source of data is named. */
 const source = "b24rmq"
@@ -18,7 +19,7 @@ export const stamped = (request: Request): Request => {
   const finder = request.messageId === undefined ? undefined : stamperFor(nameOf(request.method), request.parameters)
   if (finder?.stamp === undefined) return request
   // A byte is a character here, so that everything keeps its bytes.
-  const text = Buffer.from(request.body.buffer, request.body.byteOffset, request.body.byteLength).toString("latin1")
+  const text = bufferOf(request.body).toString("latin1")
   const place = placeIn(text)
   if (place === undefined || place.keys.has(spelled(finder.stamp))) return request
   const { beside, stamp } = finder

@@ -1,6 +1,7 @@
 import { type ConfirmChannel, IllegalOperationError, type Options } from "amqplib"
 import { Data, Effect, Result } from "effect"
 import { reasonOf, stepLimit } from "./connection.ts"
+import { bufferOf } from "../message/bytes.ts"
 
 /**
  * The broker did not take charge of a message. `refused`: its queue takes no more. `returned`: there is no such queue.
@@ -30,7 +31,7 @@ export const publisher = (channel: ConfirmChannel) => {
     returned = true
   })
   return (queue: string, body: Uint8Array, options: Options.Publish, done: (fault: NotTaken | undefined) => void) => {
-    const bytes = Buffer.from(body.buffer, body.byteOffset, body.byteLength)
+    const bytes = bufferOf(body)
     channel.sendToQueue(queue, bytes, options, (error: unknown) => {
       const fault = faultOf(error, returned)
       if (--unconfirmed === 0) returned = false

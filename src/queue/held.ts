@@ -70,15 +70,15 @@ export class Held {
         this.window.close(tag)
         // A confirm tells of many answers at once: their requests are acknowledged together.
         if (this.done.push(message) === 1) queueMicrotask(() => this.acknowledge())
-        this.moved()
       },
       crowds: () => this.window.isHalfFull
     }
     if (tag === this.taken + 1) this.taken = tag
-    this.open.set(tag, { delivery, since: this.millis() })
+    const since = this.millis()
+    this.open.set(tag, { delivery, since })
     this.lend(message, 1)
     this.window.open(tag, message.content.length)
-    this.moved()
+    this.moved(since)
     return delivery
   }
 
@@ -97,6 +97,7 @@ export class Held {
    * them was taken, for that frame speaks of everything before it; the others one by one.
    */
   acknowledge(): void {
+    this.moved(this.millis())
     if (this.isWithheld) return
     const done = this.done
     this.done = []
@@ -144,8 +145,8 @@ export class Held {
     return Number(this.clock.monotonicTimeNanosUnsafe() / 1_000_000n)
   }
 
-  private moved(): void {
-    if (this.movedAt !== undefined) this.movedAt = this.millis()
+  private moved(at: number): void {
+    if (this.movedAt !== undefined) this.movedAt = at
     this.look()
   }
 

@@ -7,7 +7,6 @@ import {
   Effect,
   FiberHandle,
   FiberSet,
-  Latch,
   Layer,
   Option,
   Stream,
@@ -19,6 +18,7 @@ import { during, openChannel, step } from "./channel.ts"
 import { Connection, type Link, reasonOf } from "./connection.ts"
 import { kept, nextOf } from "./kept.ts"
 import { Topology } from "./topology.ts"
+import { bufferOf } from "../message/bytes.ts"
 
 /** The broker did not confirm an answer. It may have it all the same; publishing it again is safe. */
 export class NotConfirmed extends Data.TaggedError("NotConfirmed")<{ readonly reason: string }> {
@@ -36,6 +36,9 @@ export class TooLargeForBroker extends Data.TaggedError("TooLargeForBroker")<{ r
 
 /** The answer queue does not exist: the broker gave an answer back. */
 class NotRouted extends Data.TaggedError("NotRouted")<{ readonly reason: string }> {}
+
+/** Why an answer was not published. */
+type PublishError = NotConfirmed | TooLargeForBroker
 
 const notPublished = new NotConfirmed({ reason: "it was not published" })
 
@@ -59,10 +62,7 @@ export class Outlet extends Context.Service<
      * Waits until answers can be written, publishes one unless it is no longer `wanted` by then, and succeeds once the
      * broker has taken charge of it.
      */
-    readonly publish: (
-      outgoing: Outgoing,
-      wanted: () => boolean
-    ) => Effect.Effect<void, NotConfirmed | TooLargeForBroker>
+    readonly publish: (outgoing: Outgoing, wanted: () => boolean) => Effect.Effect<void, PublishError>
     /** What was published and is not confirmed yet. */
     readonly unconfirmed: Effect.Effect<Unconfirmed>
     /** Gives up the channel in use: what is not confirmed fails, and is published again on a new one. */
@@ -125,7 +125,8 @@ const open = Effect.gen(function* () {
   const topology = yield* Topology
   const noLink = "there is no connection to the broker"
   const closed = yield* SubscriptionRef.make<string | undefined>(noLink)
-  const writable = yield* Latch.make(false)
+  /** Answers that wait until they can be written, the oldest first. */
+  const waiting = new Set<() => void>()
   const run = yield* FiberSet.makeRuntime<never>()
   const calm = yield* FiberHandle.make()
   let session: Session | undefined
@@ -147,15 +148,18 @@ const open = Effect.gen(function* () {
 
   /** Opens or closes the way, after any of the things that it depends on has changed. */
   const refresh = Effect.suspend(() => {
-    if (obstacle() === undefined) writable.openUnsafe()
-    else writable.closeUnsafe()
+    const isOpen = obstacle() === undefined
+    for (const attempt of waiting) {
+      if (isOpen && obstacle() !== undefined) break
+      // Those who wait before a closed way look whether they are still wanted: else each lost link would leave some more.
+      attempt()
+    }
     return SubscriptionRef.updateSome(closed, (before) => {
       // Refused answers have to be tried again, so they do not close the way; but no call should be made for more.
       const reason = obstacle() ?? (refusing ? `the queue ${queue} refuses messages` : undefined)
       return reason === before ? Option.none() : Option.some(reason)
     })
-    // Those who wait before a closed way look whether they are still wanted: else each lost link would leave some more.
-  }).pipe(Effect.andThen(writable.release))
+  })
 
   const use = Effect.fnUntraced(function* (channel: ConfirmChannel) {
     const notRouted = yield* Deferred.make<never, NotRouted>()
@@ -166,6 +170,7 @@ const open = Effect.gen(function* () {
       Deferred.doneUnsafe(notRouted, Effect.fail(new NotRouted({ reason })))
     })
     channel.on("drain", () => {
+      if (!opened.full) return
       opened.full = false
       run(refresh)
     })
@@ -241,52 +246,57 @@ const open = Effect.gen(function* () {
   ).pipe(Effect.forkScoped)
   yield* Stream.runForEach(SubscriptionRef.changes(connection.blocked), () => refresh).pipe(Effect.forkScoped)
 
-  const send = (used: Session, { messageId, correlationId, headers, body }: Outgoing) =>
-    Effect.callback<void, NotConfirmed | TooLargeForBroker>((resume) => {
-      const { pending } = used
-      const failed = (error: unknown) => {
-        pending.delete(failed)
-        const reason = reasonOf(error)
-        resume(Effect.fail(body.length > limit ? new TooLargeForBroker({ limit }) : new NotConfirmed({ reason })))
-      }
-      const options: Options.Publish = {
-        persistent: true,
-        mandatory: true,
-        contentType: "application/json",
-        headers,
-        ...(messageId === undefined ? {} : { messageId }),
-        ...(correlationId === undefined ? {} : { correlationId })
-      }
-      const bytes = Buffer.from(body.buffer, body.byteOffset, body.byteLength)
-      const told = (error: Error | null) => {
-        const isNacked = error?.message === nacked
-        if (error === null || isNacked) confirmed++
-        if (isNacked) run(refused)
-        if (error !== null) return failed(error)
-        if (used.returned) return failed(new Error("the answer came back"))
-        if (refusing) run(accepted)
-        pending.delete(failed)
-        resume(Effect.void)
-      }
-      pending.add(failed)
-      try {
-        // What was just written is kept by the library all the same; only the next one has to wait.
-        if (used.channel.sendToQueue(queue, bytes, options, told)) return
-        used.full = true
-        writable.closeUnsafe()
-        run(refresh)
-      } catch (error) {
-        failed(error)
-      }
-    })
+  const send = (
+    used: Session,
+    { messageId, correlationId, headers, body }: Outgoing,
+    end: (result: Effect.Effect<void, PublishError>) => void
+  ) => {
+    const { pending } = used
+    const failed = (error: unknown) => {
+      pending.delete(failed)
+      const reason = reasonOf(error)
+      end(Effect.fail(body.length > limit ? new TooLargeForBroker({ limit }) : new NotConfirmed({ reason })))
+    }
+    const options: Options.Publish = {
+      persistent: true,
+      mandatory: true,
+      contentType: "application/json",
+      headers,
+      ...(messageId === undefined ? {} : { messageId }),
+      ...(correlationId === undefined ? {} : { correlationId })
+    }
+    const told = (error: Error | null) => {
+      const isNacked = error?.message === nacked
+      if (error === null || isNacked) confirmed++
+      if (isNacked) run(refused)
+      if (error !== null) return failed(error)
+      if (used.returned) return failed(new Error("the answer came back"))
+      if (refusing) run(accepted)
+      pending.delete(failed)
+      end(Effect.void)
+    }
+    pending.add(failed)
+    try {
+      // What was just written is kept by the library all the same; only the next one has to wait.
+      if (used.channel.sendToQueue(queue, bufferOf(body), options, told)) return
+      used.full = true
+      run(refresh)
+    } catch (error) {
+      failed(error)
+    }
+  }
 
-  const publish = (outgoing: Outgoing, wanted: () => boolean): Effect.Effect<void, NotConfirmed | TooLargeForBroker> =>
-    Effect.suspend(() => {
-      if (!wanted()) return Effect.fail(notPublished)
-      if (!Latch.isOpen(writable)) return Effect.andThen(writable.await, publish(outgoing, wanted))
-      if (session === undefined) return Effect.fail(notPublished)
-      if (outgoing.body.length > limit) return Effect.fail(new TooLargeForBroker({ limit }))
-      return send(session, outgoing)
+  const publish = (outgoing: Outgoing, wanted: () => boolean) =>
+    Effect.callback<void, PublishError>((end) => {
+      const attempt = () => {
+        if (wanted() && obstacle() !== undefined) return void waiting.add(attempt)
+        waiting.delete(attempt)
+        if (!wanted() || session === undefined) return end(Effect.fail(notPublished))
+        if (outgoing.body.length > limit) return end(Effect.fail(new TooLargeForBroker({ limit })))
+        send(session, outgoing, end)
+      }
+      attempt()
+      return waiting.has(attempt) ? Effect.sync(() => void waiting.delete(attempt)) : undefined
     })
 
   let refusalTold = false

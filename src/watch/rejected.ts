@@ -6,6 +6,7 @@ import { type Entry, type Filter, fits } from "../queue/entry.ts"
 import { mostLent, type Verdict } from "../queue/look.ts"
 import { RejectedQueue } from "../queue/rejected.ts"
 import { badBody, json, refusal } from "./reading.ts"
+import { bufferOf } from "../message/bytes.ts"
 
 /** What commands ask of the queue of rejected requests, and what they are answered. */
 
@@ -155,7 +156,7 @@ export const rejected = Effect.fnUntraced(function* (router: HttpRouter.HttpRout
         mostLent,
         (entry, { body, headers }) => {
           if (entry.id !== id || shown !== undefined) return "leave"
-          const bytes = Buffer.from(body.buffer, body.byteOffset, body.byteLength)
+          const bytes = bufferOf(body)
           const isText = isUtf8(bytes)
           shown = {
             ...keptOf(entry),

@@ -1,7 +1,7 @@
 import { expect } from "bun:test"
 import { Effect } from "effect"
 import fc from "fast-check"
-import { commandOf, mostCommands, pack, unpack } from "../../src/portal/batch.ts"
+import { commandOf, type Member, mostCommands, pack, unpack } from "../../src/portal/batch.ts"
 import { openPortal, type Portal } from "../../src/sandbox/portal/server.ts"
 import { live } from "../effect.ts"
 import { ask } from "../sandbox/portal/client.ts"
@@ -17,7 +17,7 @@ const post = (portal: Portal, method: string, body: string | Uint8Array) =>
     ({ text }) => text
   )
 
-const textOf = (bytes: Uint8Array | undefined) => (bytes === undefined ? undefined : Buffer.from(bytes).toString())
+const textOf = (member: Member | undefined) => (member === undefined ? undefined : Buffer.from(member.body).toString())
 
 /** The answers of single calls, one after another. */
 const alone = (portal: Portal, requests: ReadonlyArray<Asked>) =>

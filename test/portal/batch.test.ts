@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test"
 import fc from "fast-check"
 import { commandOf, mostCommands, pack, unpack } from "../../src/portal/batch.ts"
+import { judge, judgeMember } from "../../src/portal/outcome.ts"
 
 const command = (body: unknown, method = "crm.deal.list") =>
   commandOf(method, Buffer.from(typeof body === "string" ? body : JSON.stringify(body)))
@@ -237,7 +238,9 @@ describe("the parameters of a batch", () => {
 
 const time = '{"start":1790000000.10,"duration":0.0,"operating":1e-7}'
 const answers = (body: string, count: number) =>
-  unpack(Buffer.from(body), count)?.map((answer) => (answer === undefined ? undefined : Buffer.from(answer).toString()))
+  unpack(Buffer.from(body), count)?.map((member) =>
+    member === undefined ? undefined : Buffer.from(member.body).toString()
+  )
 
 describe("the answer of a batch", () => {
   test("is taken apart by key, every value to its last character", () => {
@@ -379,7 +382,10 @@ describe("the answer of a batch", () => {
         fc.boolean(),
         spaces,
         (members, order, turned, space) => {
-          expect(answers(written(members, order, turned, space), members.length)).toEqual(members.map(expected))
+          const body = written(members, order, turned, space)
+          expect(answers(body, members.length)).toEqual(members.map(expected))
+          for (const one of unpack(Buffer.from(body), members.length) ?? [])
+            if (one !== undefined) expect(judgeMember(200, one)).toEqual(judge(200, one.body))
         }
       ),
       { numRuns: 500 }
