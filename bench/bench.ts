@@ -23,7 +23,7 @@ const usage = (): never => {
 
 const read = (args: ReadonlyArray<string>) => {
   const names: Array<string> = []
-  const numbers = { "--rounds": 5, "--messages": 20_000 }
+  const numbers = { "--rounds": 5, "--messages": 40_000 }
   const parts = { drains: true, rest: true }
   for (let at = 0; at < args.length; at++) {
     const word = args[at] ?? ""
