@@ -7,13 +7,10 @@
 import { join } from "node:path"
 import { loadavg } from "node:os"
 import { Effect } from "effect"
-import { build } from "../build.ts"
-import { binaryVariable } from "../test/rig/bridge.ts"
-import { folderOfProcess } from "../test/rig/child.ts"
 import { contestants } from "./bench/contestants.ts"
 import { plotsOf, reportOf } from "./bench/report.ts"
 import { bench, type Scale } from "./bench/run.ts"
-import { commit, machine, says, versions } from "./machine.ts"
+import { buildOnce, commit, machine, says, versions } from "./machine.ts"
 
 const usage = (): never => {
   const names = contestants.map(({ name }) => name).join("|")
@@ -72,11 +69,7 @@ const setting = {
   load: loadavg()[0]?.toFixed(1) ?? "?",
   costs: await Bun.file(join(import.meta.dir, "bench", "costs.md")).text()
 }
-if (process.env[binaryVariable] === undefined) {
-  const dist = join(folderOfProcess("build"), "dist")
-  await build({ all: false, dist })
-  process.env[binaryVariable] = join(dist, "B24RMQ")
-}
+await buildOnce()
 const found = await Effect.runPromise(
   bench(chosen, scale, parts, (what, figures) => console.log(JSON.stringify({ what, figures })))
 )

@@ -5,18 +5,15 @@
  * broken. Needs a RabbitMQ that is installed, and starts nodes of its own; some experiments need PostgreSQL as well.
  * 100 rounds give the full figures. COMMAND is the command line of another bridge, run in this folder.
  */
-import { join } from "node:path"
 import { Effect } from "effect"
-import { build } from "../build.ts"
 import packaged from "../package.json" with { type: "json" }
-import { binaryVariable } from "../test/rig/bridge.ts"
-import { folderOfProcess } from "../test/rig/child.ts"
 import { postgresVersion } from "../test/rig/postgres.ts"
 import { sharedNode } from "../test/rig/rabbit.ts"
 import { write } from "./faults/document.ts"
 import { type Experiment, experiments } from "./faults/experiments.ts"
 import { line, type Row, table } from "./faults/report.ts"
 import { OtherBridge } from "./faults/stage.ts"
+import { buildOnce } from "./machine.ts"
 
 const usage = (): never => {
   console.error(
@@ -49,11 +46,7 @@ const read = (args: ReadonlyArray<string>) => {
 const { names, rounds, seed, bridge } = read(process.argv.slice(2))
 const [command, ...words] = bridge.split(/\s+/).filter((word) => word !== "")
 const other = command === undefined ? undefined : ([command, ...words] as const)
-if (other === undefined && process.env[binaryVariable] === undefined) {
-  const dist = join(folderOfProcess("build"), "dist")
-  await build({ all: false, dist })
-  process.env[binaryVariable] = join(dist, "B24RMQ")
-}
+if (other === undefined) await buildOnce()
 
 const rabbitVersion = Effect.flatMap(sharedNode, (node) =>
   Effect.map(node.evaluate("rabbit_misc:version()"), (term) => term.replaceAll('"', ""))

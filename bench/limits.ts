@@ -3,11 +3,7 @@
  * each run and a table at the end; ends with 1 where a target is missed. Needs a RabbitMQ that is installed, and starts
  * a node of its own. `--scale 0.1` asks a tenth as much.
  */
-import { join } from "node:path"
 import { Effect } from "effect"
-import { build } from "../build.ts"
-import { binaryVariable } from "../test/rig/bridge.ts"
-import { folderOfProcess } from "../test/rig/child.ts"
 import type { RigFailed } from "../test/rig/until.ts"
 import type { PortalFailed } from "../src/sandbox/portal/server.ts"
 import { cpu } from "./limits/cpu.ts"
@@ -19,6 +15,7 @@ import { operatingRuns, underOperating } from "./limits/operating.ts"
 import { inOrder, orderRuns } from "./limits/order.ts"
 import { rateRuns, underRate } from "./limits/rate.ts"
 import { isMet, line, type Report, table } from "./limits/report.ts"
+import { buildOnce } from "./machine.ts"
 
 type Runs = ReadonlyArray<Effect.Effect<ReadonlyArray<Report>, RigFailed | PortalFailed>>
 
@@ -59,11 +56,7 @@ const read = (args: ReadonlyArray<string>) => {
 }
 
 const { names, scale } = read(process.argv.slice(2))
-if (process.env[binaryVariable] === undefined) {
-  const dist = join(folderOfProcess("build"), "dist")
-  await build({ all: false, dist })
-  process.env[binaryVariable] = join(dist, "B24RMQ")
-}
+await buildOnce()
 const reports: Array<Report> = []
 const failures: Array<string> = []
 for (const name of names) {

@@ -1,7 +1,10 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs"
 import { cpus, release, totalmem } from "node:os"
 import { join } from "node:path"
+import { build } from "../build.ts"
 import packaged from "../package.json" with { type: "json" }
+import { binaryVariable } from "../test/rig/bridge.ts"
+import { folderOfProcess } from "../test/rig/child.ts"
 
 /** What ran where: stands at the head of what a bench writes. */
 export interface Setting {
@@ -53,4 +56,12 @@ export const commit = (): string => {
   if (hash === undefined) return "unknown"
   const changed = says("git", "status", "--porcelain", "src", "build.ts", "bun.lock")
   return changed ? `${hash}, changed` : hash
+}
+
+/** Measured is the compiled program: it is built unless the environment names one. */
+export const buildOnce = async (): Promise<void> => {
+  if (process.env[binaryVariable] !== undefined) return
+  const dist = join(folderOfProcess("build"), "dist")
+  await build({ all: false, dist })
+  process.env[binaryVariable] = join(dist, "B24RMQ")
 }

@@ -3,27 +3,20 @@
  * CPU time of a report (a page that is open gets one each second) and of a scrape, each while the bridge works off a
  * backlog as fast as it can. Needs a RabbitMQ that is installed, and starts a node of its own.
  */
-import { join } from "node:path"
 import { Effect, Schedule } from "effect"
-import { build } from "../build.ts"
-import { binaryVariable } from "../test/rig/bridge.ts"
 import { browser } from "../test/rig/browser.ts"
-import { folderOfProcess } from "../test/rig/child.ts"
 import { freePort } from "../test/rig/ports.ts"
 import { contestants } from "./bench/contestants.ts"
 import { asked, idlePortal, stand, usageOf } from "./bench/stand.ts"
 import { median } from "./limits/witness.ts"
+import { buildOnce } from "./machine.ts"
 
 const rounds = Number(process.argv[2] ?? 5)
 if (!(Number.isInteger(rounds) && rounds > 0)) {
   console.error("usage: bun run page [ROUNDS]")
   process.exit(2)
 }
-if (process.env[binaryVariable] === undefined) {
-  const dist = join(folderOfProcess("build"), "dist")
-  await build({ all: false, dist })
-  process.env[binaryVariable] = join(dist, "B24RMQ")
-}
+await buildOnce()
 
 const messages = 60_000
 const paints = 20

@@ -5,10 +5,7 @@
  */
 import { join } from "node:path"
 import { Effect } from "effect"
-import { build } from "../build.ts"
-import { binaryVariable } from "../test/rig/bridge.ts"
-import { folderOfProcess } from "../test/rig/child.ts"
-import { commit, machine, versions } from "./machine.ts"
+import { buildOnce, commit, machine, versions } from "./machine.ts"
 import { reportOf, verdictOf } from "./soak/report.ts"
 import { minute, soak } from "./soak/run.ts"
 
@@ -35,11 +32,7 @@ const setting = {
   date: new Date().toISOString().slice(0, 10),
   seed
 }
-if (process.env[binaryVariable] === undefined) {
-  const dist = join(folderOfProcess("build"), "dist")
-  await build({ all: false, dist })
-  process.env[binaryVariable] = join(dist, "B24RMQ")
-}
+await buildOnce()
 const found = await Effect.runPromise(
   soak({
     hours,
