@@ -326,9 +326,10 @@ live(
             yield* load.interrupted(
               Effect.gen(function* () {
                 yield* load.bridge.kill("SIGSTOP")
+                // Its consumer proves nothing: there is none for a moment whenever the window grows.
                 yield* until(
-                  "its consumer is gone",
-                  Effect.map(own.queueDepth(queueIn), ({ consumers }) => consumers === 0),
+                  "its connection is gone",
+                  Effect.map(own.bridges, (open) => open === 0),
                   { within: "90 seconds" }
                 )
                 yield* load.bridge.kill("SIGCONT")

@@ -59,6 +59,8 @@ export interface Vhost {
   readonly clearPolicy: (name: string) => Effect.Effect<void, RigFailed>
   /** How many connections are open. */
   readonly connections: Effect.Effect<number, RigFailed>
+  /** How many of them have a name, as bridges give to theirs. */
+  readonly bridges: Effect.Effect<number, RigFailed>
   /** Closes every connection of this vhost as an administrator does (320, CONNECTION-FORCED). */
   readonly closeConnections: Effect.Effect<void, RigFailed>
 }
@@ -221,6 +223,12 @@ const attach = (at: Address): SharedNode => {
       // The broker's own table of connections may keep one that was reset while it was being opened: ask those that live.
       connections: Effect.map(
         evaluate(`length([V || [{vhost, V}] <- rabbit_networking:connection_info_all([vhost]), V =:= ${vhost}])`),
+        Number
+      ),
+      bridges: Effect.map(
+        evaluate(
+          `length([V || [{vhost, V}, {client_properties, P}] <- rabbit_networking:connection_info_all([vhost, client_properties]), V =:= ${vhost}, lists:keymember(${binary("connection_name")}, 1, P)])`
+        ),
         Number
       ),
       closeConnections: must(
