@@ -102,8 +102,7 @@ export const bridge = Effect.gen(function* () {
       Effect.matchEffect(attempts, {
         onSuccess: () => {
           record(answers[answer.outcome], 1)
-          const keeping = replay.settled(delivery, answer)
-          return keeping === undefined ? given : Effect.as(keeping, true)
+          return Effect.as(replay.settled(delivery, answer), true)
         },
         onFailure: (error) => {
           if (isLost()) return Effect.succeed(false)
@@ -157,21 +156,19 @@ export const bridge = Effect.gen(function* () {
         since,
         at
       }
-      return Effect.onExitPrimitive(journey(arrival), ({ _tag }) =>
-        _tag === "Failure" ? journal.release(request) : undefined
-      )
+      return Effect.onError(journey(arrival), () => journal.release(request))
     }).pipe(
       Effect.catchCause((cause) => {
         at("answer")
         return broken(delivery, cause)
       }),
-      (whole) =>
-        Effect.onExitPrimitive(whole, () => {
+      Effect.ensuring(
+        Effect.sync(() => {
           tally.ended()
           parking.leave(delivery, place)
           journeys.end(way)
-          return undefined
         })
+      )
     )
   }
 
@@ -298,8 +295,6 @@ export const bridge = Effect.gen(function* () {
     ...[taking, deciding, minding, fetching, dropping].map((fiber) => Fiber.join<unknown, never>(fiber))
   ])
 })
-
-const given = Effect.succeed(true)
 
 const answered = (request: Request, answer: Answer) =>
   tell("request-answered", {

@@ -42,11 +42,8 @@ export class CannotReplay extends Data.TaggedError("CannotReplay")<{ readonly re
 export class Replay extends Context.Service<
   Replay,
   {
-    /**
-     * What is to be done after the answer to a delivery was confirmed and before it is acknowledged: it is kept, if an
-     * operator may mend it. Undefined if nothing is.
-     */
-    readonly settled: (delivery: Delivery, answer: Answer) => Effect.Effect<void> | undefined
+    /** After the answer to a delivery was confirmed and before it is acknowledged: keeps it, if an operator may mend it. */
+    readonly settled: (delivery: Delivery, answer: Answer) => Effect.Effect<void>
     /** Begins with `rate` requests a second. */
     readonly start: (filter: Filter, rate: number) => Effect.Effect<void, CannotReplay>
     readonly resume: Effect.Effect<void, CannotReplay>
@@ -206,10 +203,10 @@ const open = Effect.gen(function* () {
 
   return Replay.of({
     settled: (delivery, answer) => {
-      if (rejected.queue === undefined) return undefined
+      if (rejected.queue === undefined) return Effect.void
       const why = whyKept(answer)
       const name = replayOf(delivery.incoming)
-      return why === undefined && name === undefined ? undefined : settled(delivery, why, name)
+      return why === undefined && name === undefined ? Effect.void : settled(delivery, why, name)
     },
     start: (filter, rate) =>
       Effect.gen(function* () {

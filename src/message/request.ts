@@ -1,8 +1,8 @@
 import { Data, Redacted, Result } from "effect"
 import { isUtf8 } from "node:buffer"
 import { hash } from "node:crypto"
-import type { Incoming } from "./incoming.ts"
 import { bufferOf } from "./bytes.ts"
+import type { Incoming } from "./incoming.ts"
 
 /** A request that can be sent. */
 export interface Request {

@@ -1,6 +1,6 @@
+import { bufferOf } from "../message/bytes.ts"
 import { Cursor } from "./json.ts"
 import { commandName, takesDigitForBoolean, takesNumbersAsText } from "./methods.ts"
-import { bufferOf } from "../message/bytes.ts"
 
 /**
  * Requests that share one call. The second version of REST runs up to fifty commands `method?parameters` one after

@@ -1,7 +1,7 @@
+import { bufferOf } from "../message/bytes.ts"
 import type { Finder } from "./finders.ts"
 import { type Fields, type Handle, isEmpty, isMap, own } from "./handles.ts"
 import { Cursor } from "./json.ts"
-import { bufferOf } from "../message/bytes.ts"
 
 /**
  * What the answer of a list proves. A list may be wrong in many ways (a filter that it ignores, letters that it takes for

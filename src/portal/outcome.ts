@@ -1,8 +1,8 @@
 import { Data } from "effect"
 import { ownError, tooLarge } from "../message/answer.ts"
+import { bufferOf } from "../message/bytes.ts"
 import type { Member } from "./batch.ts"
 import type { TimeSpent } from "./operating.ts"
-import { bufferOf } from "../message/bytes.ts"
 
 /** What one call to the portal came to. No other way for a call to end exists. */
 export type Outcome = Data.TaggedEnum<{

@@ -1,11 +1,11 @@
 import { Duration } from "effect"
+import { bufferOf } from "../message/bytes.ts"
 import type { Request } from "../message/request.ts"
 import type { OwnRemedy } from "../settings.ts"
 import { type Finder, finders, ownFinder } from "./finders.ts"
 import { type Handle, handleOf } from "./handles.ts"
 import { converges, covers, nameOf } from "./methods.ts"
 import type { Outcome } from "./outcome.ts"
-import { bufferOf } from "../message/bytes.ts"
 
 /**
  * What is to be done with a write of which nobody knows whether it ran: a table by method, which users can extend, and

@@ -1,8 +1,8 @@
+import { bufferOf } from "../message/bytes.ts"
 import type { Request } from "../message/request.ts"
 import { spelled, stamperFor } from "./handles.ts"
 import { Cursor } from "./json.ts"
 import { nameOf } from "./methods.ts"
-import { bufferOf } from "../message/bytes.ts"
 
 /** What the bridge calls itself where a source of data is named. */
 const source = "b24rmq"

@@ -1,7 +1,7 @@
 import { type ConfirmChannel, IllegalOperationError, type Options } from "amqplib"
 import { Data, Effect, Result } from "effect"
-import { reasonOf, stepLimit } from "./connection.ts"
 import { bufferOf } from "../message/bytes.ts"
+import { reasonOf, stepLimit } from "./connection.ts"
 
 /**
  * The broker did not take charge of a message. `refused`: its queue takes no more. `returned`: there is no such queue.

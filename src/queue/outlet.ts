@@ -13,12 +13,12 @@ import {
   SubscriptionRef
 } from "effect"
 import { tell } from "../events.ts"
+import { bufferOf } from "../message/bytes.ts"
 import { Settings } from "../settings.ts"
 import { during, openChannel, step } from "./channel.ts"
 import { Connection, type Link, reasonOf } from "./connection.ts"
 import { kept, nextOf } from "./kept.ts"
 import { Topology } from "./topology.ts"
-import { bufferOf } from "../message/bytes.ts"
 
 /** The broker did not confirm an answer. It may have it all the same; publishing it again is safe. */
 export class NotConfirmed extends Data.TaggedError("NotConfirmed")<{ readonly reason: string }> {

@@ -2,11 +2,11 @@ import { Clock, Effect, Schema } from "effect"
 import { HttpRouter, HttpServerRequest } from "effect/http"
 import { isUtf8 } from "node:buffer"
 import { Replay, type Replayed } from "../bridge/replay.ts"
+import { bufferOf } from "../message/bytes.ts"
 import { type Entry, type Filter, fits } from "../queue/entry.ts"
 import { mostLent, type Verdict } from "../queue/look.ts"
 import { RejectedQueue } from "../queue/rejected.ts"
 import { badBody, json, refusal } from "./reading.ts"
-import { bufferOf } from "../message/bytes.ts"
 
 /** What commands ask of the queue of rejected requests, and what they are answered. */
 
